@@ -19,6 +19,7 @@ from springtide_api.contract import CommittedAdapter
 from springtide_trainer.artifact import manifest
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
+from springtide_trainer.tasks.loading import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,13 +105,7 @@ class Continued:
             Refused: the base has no such layers.
         """
         with torch.random.fork_rng(devices=[]):  # a pooler that the base lacks is initialized
-            base: PreTrainedModel = AutoModel.from_pretrained(
-                self.base,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-            )
+            base: PreTrainedModel = load_model(AutoModel, self.base)
         known = dict(base.named_parameters())
         with torch.no_grad():
             for path, module in targets.items():

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from springtide_trainer.tasks import bottleneck, prefix, prompt
+from springtide_trainer.tasks.loading import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +101,7 @@ def kind_of(model: nn.Module) -> Kind | None:
 
 
 def load(auto: Any, folder: Path, **options: Any) -> Any:
-    """Load a model in FP32 from safetensors, without custom code or network access.
+    """Load a model with its parts, as `load_model` does.
 
     Args:
         auto: A class of transformers, such as AutoModelForCausalLM.
@@ -112,15 +113,7 @@ def load(auto: Any, folder: Path, **options: Any) -> Any:
         weights.
     """
     kind = next((kind for kind in KINDS if (folder / f"{kind.name}.json").is_file()), None)
-    loaded = auto.from_pretrained(
-        folder,
-        variant=VARIANT if kind else None,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-        **options,
-    )
+    loaded = load_model(auto, folder, variant=VARIANT if kind else None, **options)
     if kind:
         _restore(loaded, kind, folder)
     return loaded

@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import AutoModel
 
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.loading import load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ class Pooled(NamedTuple):
 
 
 def load(folder: Path, pooling: str, *, documents: bool = False, **options: Any) -> Any:
-    """Load an encoder in FP32 from safetensors, without custom code or network access.
+    """Load an encoder without a head, as `load_model` does.
 
     Args:
         folder: A Hugging Face folder that has been checked.
@@ -50,15 +51,8 @@ def load(folder: Path, pooling: str, *, documents: bool = False, **options: Any)
         The model; with `output_loading_info=True` also the report of missing weights.
     """
     with torch.random.fork_rng(devices=[]):  # a pooler that the folder lacks is initialized
-        loaded = AutoModel.from_pretrained(
-            folder,
-            variant=DOCUMENTS if documents else None,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            **options,
-        )
+        variant = DOCUMENTS if documents else None
+        loaded = load_model(AutoModel, folder, variant=variant, **options)
     model = loaded[0] if isinstance(loaded, tuple) else loaded
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # for sentences that follow each other; no vector is made with it

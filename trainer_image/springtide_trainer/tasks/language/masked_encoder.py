@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
 from springtide_trainer.tasks.language.masked_tokens import CHOSEN, ORIGINAL
+from springtide_trainer.tasks.loading import load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +34,7 @@ class Sums(NamedTuple):
 
 
 def load(folder: Path, **options: Any) -> Any:
-    """Load an encoder with the head of a masked language model, in FP32 from safetensors.
-
-    Neither custom code is run nor the network used.
+    """Load an encoder with the head of a masked language model, as `load_model` does.
 
     Args:
         folder: A Hugging Face folder that has been checked.
@@ -44,14 +43,7 @@ def load(folder: Path, **options: Any) -> Any:
     Returns:
         The model; with `output_loading_info=True` also the report of missing weights.
     """
-    loaded = AutoModelForMaskedLM.from_pretrained(
-        folder,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-        **options,
-    )
+    loaded = load_model(AutoModelForMaskedLM, folder, **options)
     model = loaded[0] if isinstance(loaded, tuple) else loaded
     model.register_forward_pre_hook(_before, with_kwargs=True)
     model.register_forward_hook(_after)
