@@ -11,8 +11,8 @@ from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.embedding import Embedding
-from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.language.masked_lm import MaskedLM
+from springtide_trainer.tasks.language.predicted_tokens import PredictedTokens
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import precision, warm_start
 from springtide_trainer.training.retention import distillation
@@ -128,9 +128,9 @@ def _check_options(task: Task, training: Training, processes: Processes) -> None
     both = isinstance(task, Embedding) and task.trains_documents
     if training.unlabelled and type(task) is not Classification:
         wrong = "unlabelled"
-    if isinstance(task, Embedding | CausalLM | MaskedLM) and training.parallelism.type == "FSDP":
+    if isinstance(task, Embedding | PredictedTokens) and training.parallelism.type == "FSDP":
         wrong = "parallelism.type"
-    if isinstance(task, CausalLM | MaskedLM) and robust and robust.augmentation:
+    if isinstance(task, PredictedTokens) and robust and robust.augmentation:
         wrong = "robustness.augmentation"
     if both and robust and robust.adversarial:
         wrong = "robustness.adversarial"

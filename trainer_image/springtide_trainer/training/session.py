@@ -16,9 +16,9 @@ from springtide_trainer.optimise import gradual_pruning
 from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import local_place
 from springtide_trainer.tasks.embedding import Embedding
-from springtide_trainer.tasks.language.causal_lm import CausalLM
 from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.language.masked_tokens import FreshMasks, Masks
+from springtide_trainer.tasks.language.predicted_tokens import PredictedTokens
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import optimizer
 from springtide_trainer.training.checkpoints import Checkpoints
@@ -163,7 +163,7 @@ def prepare(
 def _recorded(plan: Plan, rows: TrainingRows) -> bool:
     """Return whether steps are recorded as graphs."""
     # Which logits a pass computes depends on its rows.
-    shapes_repeat = rows.documents is None and not isinstance(plan.task, CausalLM | MaskedLM)
+    shapes_repeat = rows.documents is None and not isinstance(plan.task, PredictedTokens)
     return shapes_repeat and kernels.recorded(plan.chosen, plan.training, plan.processes.count)
 
 

@@ -8,28 +8,26 @@ PyTorch and transformers are imported where they are used, because probes need n
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from springtide_api.update.task import CausalLMOptions
 from springtide_trainer.errors import Refused
+from springtide_trainer.tasks.language.predicted_tokens import PredictedTokens
 from springtide_trainer.tasks.metrics import perplexity
-from springtide_trainer.tasks.task import Classes, OutputTensor
+from springtide_trainer.tasks.task import OutputTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from springtide_trainer.tasks.metrics.statistic import Array, EncodedRows, Statistic
-    from springtide_trainer.tasks.task import Batch, TaskSpec
+    from springtide_trainer.tasks.task import TaskSpec
 
 COLUMN = "data.source.columns.label"
 RESPONSE = "response"
@@ -39,15 +37,12 @@ LIKELIHOOD = "negative_log_likelihood"
 
 
 @dataclass(frozen=True)
-class CausalLM:
+class CausalLM(PredictedTokens):
     """The task of continuing a prompt with its response."""
 
     options: CausalLMOptions
-    problem_type = None
-    label_type = pa.string()
     metrics = ("perplexity",)
-    group_metrics = ()
-    grouping = None
+    row = RESPONSE
 
     @staticmethod
     def of(spec: TaskSpec) -> CausalLM:
@@ -77,29 +72,6 @@ class CausalLM:
             )
         return column
 
-    def count(self, column: pa.ChunkedArray) -> Counter[str]:
-        """Count the responses."""
-        return Counter({RESPONSE: len(column)} if len(column) else {})
-
-    def shortage(self, counts: Counter[str]) -> str | None:
-        """Nothing is short where there is a row: each has its own response."""
-        return None
-
-    def positives(self, counts: Counter[str]) -> int:
-        """Count all rows: no response is the positive one."""
-        return counts.total()
-
-    def classes(self, column: pa.ChunkedArray) -> Classes:
-        """A response is of no class."""
-        return Classes([], np.empty(0, np.int64), np.empty(0, np.int64))
-
-    def encode(self, column: pa.ChunkedArray, where: str) -> Array:
-        """Return float64 [rows, 0]: what is known of a response is known of its tokens alone.
-
-        `Tokens.sums` counts them in training, `evaluation.predicted_tokens` describes them.
-        """
-        return np.empty((len(column), 0))
-
     def load(self, folder: Path, **config: Any) -> PreTrainedModel:
         """Load a decoder with the head of its language model."""
         from springtide_trainer.tasks.language import decoder
@@ -107,35 +79,10 @@ class CausalLM:
         model: PreTrainedModel = decoder.load(folder, **config)
         return model
 
-    def adopt(self, model: PreTrainedModel, source: Path) -> CausalLM:
-        """Take over a decoder as it is."""
-        return self
-
-    def continued(self, parent: TaskSpec, labels: Array) -> CausalLM:
-        """Nothing is fixed for a lineage but the tokenizer."""
-        return self
-
     @property
     def kept(self) -> dict[str, CausalLMOptions]:
         """The options."""
         return {"causal_lm": self.options}
-
-    def extend(self, model: PreTrainedModel, seed: int) -> None:
-        """Nothing: the outputs are the tokens of the tokenizer, which does not change."""
-
-    def collate(self, labels: Array) -> Tensor:
-        """Return the labels as they are. The loss reads the tokens of the response."""
-        import torch
-
-        return torch.from_numpy(labels)
-
-    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The loss of a batch."""
-        return self.loss_of(model(**batch.inputs).logits, batch)
-
-    def loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of each token of the responses, multiplied by the weight of its row."""
-        return (logits[:, 0] * batch.weights).sum()
 
     def predict(self, logits: Tensor) -> Tensor:
         """Return the mean negative log likelihood of the tokens of each response: [rows, 1].
@@ -154,19 +101,6 @@ class CausalLM:
     def trivial_baseline(self, metric: str, rows: EncodedRows) -> float:
         """Return the perplexity of the frequencies of tokens, which ignore all that came before."""
         return perplexity.of_frequencies(rows)
-
-    def check_validation(self, metric: str, labels: Array) -> None:
-        """The metric has a value for any rows."""
-
-    def by_label(self, rows: EncodedRows, predictions: Array) -> list[dict[str, Any]]:
-        """No label is predicted."""
-        return []
-
-    def over_incumbent(
-        self, rows: EncodedRows, predictions: Array, incumbent: Sequence[str]
-    ) -> tuple[Array, EncodedRows, Array]:
-        """Keep all rows: every model has the one output."""
-        return np.ones(len(rows.label), dtype=bool), rows, predictions
 
     @property
     def tensors(self) -> list[OutputTensor]:

@@ -25,8 +25,8 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.classification_losses import balanced
 from springtide_trainer.tasks.embedding import Embedding
 from springtide_trainer.tasks.language.causal_lm import CausalLM
-from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.language.masked_tokens import CHOSEN
+from springtide_trainer.tasks.language.predicted_tokens import PredictedTokens
 from springtide_trainer.tasks.language.response_tokens import MASK
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.early_stopping import validation_split
@@ -258,7 +258,7 @@ def _with_replayed(
 
 def _by_token(source: SourceRows, task: Task) -> SourceRows:
     """Count the predicted tokens of each row: its part in the loss, and its label."""
-    if not isinstance(task, CausalLM | MaskedLM):
+    if not isinstance(task, PredictedTokens):
         return source
     # How many tokens of a row are hidden depends on the row alone, which ones also on the epoch.
     counts = source.examples.tokens.sums(MASK if isinstance(task, CausalLM) else CHOSEN)
