@@ -80,6 +80,10 @@ ANNOTATION_TARGET = f"{GROUP}/target"
 """On the Deployment of a canary: name of the target that it was made from."""
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
 """On the Deployment of a canary: digest of the target's pod template that it was made from."""
+ANNOTATION_ROUTE = f"{GROUP}/http-route"
+"""On the Deployment of a canary with traffic Gateway: name of the HTTPRoute that leads to it."""
+ANNOTATION_SERVICE = f"{GROUP}/service"
+"""Beside it: name of the target's Service, which the route names with that of the canary."""
 
 MAX_LABEL = 63
 """Characters of a DNS label."""

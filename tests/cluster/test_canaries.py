@@ -15,6 +15,7 @@ from springtide_operator.cluster.reading.observer import Observer
 from springtide_operator.cluster.watching.watches import new_cache
 from springtide_operator.cluster.writing.actuator import Actuator
 from springtide_operator.cluster.writing.refused import Refused
+from springtide_operator.lifecycle.state.needed_reads import routed_targets
 from springtide_operator.lifecycle.state.observed import Defaults
 from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary, Serving
 
@@ -103,8 +104,15 @@ async def test_a_target_that_was_changed_since_the_decision_gives_no_canary(scen
 
 
 async def test_what_was_written_is_observed_as_written_and_an_edit_is_seen(scene, client):
-    await scene.actuator.execute(scene.meta, scene.action)
+    action = replace(scene.action, route="shop", service="tower")
+    await scene.actuator.execute(scene.meta, action)
     (canary,) = await scene.observer._canaries(scene.update, ())
+    (routed,) = routed_targets(scene.update, (), [canary])
+    assert (routed.target_ref.name, routed.http_route, routed.service) == (
+        "ranker",
+        "shop",
+        "tower",
+    )
     seen = canary.deployment
     assert (canary.of, canary.ours, canary.edited_by) == ("ranker", True, "")
     assert canary.made_from == seen.template == scene.action.template

@@ -11,7 +11,13 @@ from springtide_operator.cluster.reading.observed_routes import (
     ready_endpoints,
     selector_of,
 )
-from springtide_operator.cluster.watching.watches import HTTP_ROUTE, affected_updates, new_cache
+from springtide_operator.cluster.watching.watches import (
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    affected_updates,
+    new_cache,
+    reflectors,
+)
 from springtide_operator.lifecycle.routes.observed import Requirement, Selector
 
 
@@ -55,20 +61,31 @@ def test_the_client_that_wrote_the_rules_last_is_named_and_nothing_else_of_it_is
     assert "status" not in held
 
 
-def test_a_route_wakes_the_updates_that_name_it_and_those_whose_rollout_does():
+def test_a_route_wakes_the_updates_that_name_it_and_those_whose_rollout_or_canary_does():
     cache = new_cache()
     update, generation = list(cache.stores)[:2]
+    (watched,) = [
+        each for each in reflectors(None, cache, "", lambda *_: None) if each.kind == HTTP_ROUTE
+    ]
 
     def raw(name, **fields):
         metadata = {"namespace": "search", "name": name, "uid": name, "resourceVersion": "1"}
         return {"metadata": metadata, **fields}
 
+    assert not watched.needed()
+    canary = raw("ranker-canary")
+    canary["metadata"] |= {
+        "labels": {"springtide.dev/update": "c"},
+        "annotations": {"springtide.dev/http-route": "shop"},
+    }
+    cache.insert(DEPLOYMENT, canary)
+    assert watched.needed()
     target = {"targetRef": {"name": "ranker"}, "httpRoute": "shop"}
     cache.stores[update].replace([raw("a", spec={"rollout": {"targets": [target]}})], 1)
     rollout = {"targets": [{"name": "ranker", "route": {"name": "shop"}}]}
     of = {"updateRef": {"name": "b"}}
     cache.stores[generation].replace([raw("b-g1", spec=of, status={"rollout": rollout})], 1)
-    assert affected_updates(cache, HTTP_ROUTE, made()) == {"a", "b"}
+    assert affected_updates(cache, HTTP_ROUTE, made()) == {"a", "b", "c"}
     assert affected_updates(cache, HTTP_ROUTE, made(name="other")) == set()
 
 

@@ -24,6 +24,9 @@ TARGET = {
 }
 
 
+OTHER = [{"targetRef": {"name": "reranker"}, "container": "server"}]
+
+
 def gateway(steps: list[dict[str, Any]] = STEPS) -> dict[str, Any]:
     canary = {"steps": steps, "traffic": {"type": "Gateway"}}
     return {
@@ -403,6 +406,41 @@ def test_a_strategy_without_steps_ends_the_canary_and_its_weight_goes_back() -> 
     assert world.weights() == (100, 0)
     assert not world.canaries
     assert world.generation(2).status.outcome == "Live"
+
+
+@pytest.mark.survives(
+    "People",
+    "a user deletes the ModelGeneration of a canary by Gateway, and removes the HTTPRoute or the "
+    "target from the spec",
+    "the canary's Deployment names its route: it gets weight 0, then its pods go",
+)
+@pytest.mark.parametrize("targets", [SPEC["rollout"]["targets"], OTHER], ids=["no route", "other"])
+def test_a_canary_without_a_record_and_a_route_in_the_spec_loses_its_requests_first(
+    targets: list[dict[str, Any]],
+) -> None:
+    world = started()
+    world.create_target_of(OTHER[0])
+    assert world.weights() == (90, 10)
+    world.check.__self__.forget_generation("shop-g2")
+    world.delete_generation("shop-g2")
+    world.edit(rollout={"targets": targets, "deadline": "10m"})
+    world.settle()
+    assert world.weights() == (100, 0)
+    assert world.canaries, "the gateway may not have followed yet"
+    later(world, 1)
+    assert not world.canaries
+    assert world.update.metadata.finalizers == ()
+
+
+def test_a_canary_whose_annotations_name_nothing_that_is_there_is_deleted() -> None:
+    world = started()
+    wrong = {"route": "No Route", "service": "-"}
+    world.canaries["ranker-canary"] = replace(world.canaries["ranker-canary"], **wrong)
+    world.check.__self__.forget_generation("shop-g2")
+    world.delete_generation("shop-g2")
+    world.edit(rollout=SPEC["rollout"])
+    later(world, 1)
+    assert not world.canaries
 
 
 def test_a_weight_that_is_lowered_is_written_before_pods_go() -> None:

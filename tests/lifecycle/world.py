@@ -200,6 +200,7 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
             jobs.setdefault(name, self.jobs[name])  # read live, as the real one does
         update = view["update"]["shop"]
         names = [target.target_ref.name for target in update.spec.rollout.targets]
+        canaries = tuple(view["canaries"].values())
         readable = [
             job for job in jobs.values() if not (job.is_job_set and self.job_sets.unavailable)
         ]
@@ -218,8 +219,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
                 for each in g.status.rollout.targets
                 if each.name not in names
             ),
-            canaries=tuple(view["canaries"].values()),
-            routings=self.routings(update, generations, view["routes"]),
+            canaries=canaries,
+            routings=self.routings(update, generations, view["routes"], canaries),
             kueue=self.kueue,
             job_sets=self.job_sets,
             workloads=() if self.kueue.unavailable else tuple(view["workloads"].values()),

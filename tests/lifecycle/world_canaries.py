@@ -40,8 +40,9 @@ class Canaries:
         after = replace(before, desired=action.replicas, available=kept, updated=kept)
         name = action.target.target_ref.name
         made = there.created if there else self.now
+        way = {"route": action.route, "service": action.service}
         self.canaries[action.name] = ObservedCanary(
-            name, after, ours=True, made_from=action.template, created=made
+            name, after, ours=True, made_from=action.template, created=made, **way
         )
         self._observe_own_write("canaries", action.name)
         return True

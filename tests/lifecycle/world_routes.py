@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
     from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
+    from springtide_operator.lifecycle.state.observed import ObservedCanary
 
 OWN = (("app", "ranker"),)
 
@@ -50,10 +51,11 @@ class Routes:
         update: IncrementalUpdate,
         generations: Sequence[ModelGeneration],
         routes: Mapping[str, ObservedRoute],
+        canaries: Sequence[ObservedCanary],
     ) -> dict[str, ObservedRouting]:
         """What the operator reads of the routes."""
         found = {}
-        for target in routed_targets(update, generations):
+        for target in routed_targets(update, generations, canaries):
             name = target.target_ref.name
             named = ObservedRoute(target.http_route or "")
             seen = routes.get(target.http_route or "", named)

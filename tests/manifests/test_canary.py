@@ -103,6 +103,11 @@ def test_it_is_labelled_as_a_canary_and_has_no_owner_that_deletes_it_too_early()
             "springtide.dev/template": "sha256:t",
         },
     }
+    routed = canary(UPDATE, replace(ACTION, route="shop", service="tower"), OWNER)["metadata"]
+    assert routed["annotations"] == metadata["annotations"] | {
+        "springtide.dev/http-route": "shop",
+        "springtide.dev/service": "tower",
+    }
     assert canary(UPDATE, replace(ACTION, uid="u"), OWNER)["metadata"]["uid"] == "u"
     assert is_canary({"metadata": metadata}, "ranker")
     assert not is_canary({"metadata": metadata}, "other")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from springtide_api.names import (
     ANNOTATION_DIGEST,
+    ANNOTATION_ROUTE,
+    ANNOTATION_SERVICE,
     ANNOTATION_TARGET,
     ANNOTATION_TEMPLATE,
     ANNOTATION_UPDATE_UID,
@@ -53,6 +55,7 @@ def canary(update: Meta, action: ApplyCanary, owner: dict[str, Any]) -> dict[str
     selector["matchLabels"] = {**(selector.get("matchLabels") or {}), **role}
     if action.selector:
         selector = {"matchLabels": dict(action.selector)}
+    traffic = {ANNOTATION_ROUTE: action.route, ANNOTATION_SERVICE: action.service}
     metadata: dict[str, Any] = {
         "name": action.name,
         "namespace": update.namespace,
@@ -61,6 +64,7 @@ def canary(update: Meta, action: ApplyCanary, owner: dict[str, Any]) -> dict[str
             ANNOTATION_UPDATE_UID: update.uid,
             ANNOTATION_TARGET: action.target.target_ref.name,
             ANNOTATION_TEMPLATE: action.template,
+            **(traffic if action.route else {}),
         },
     }
     if action.uid:

@@ -103,6 +103,8 @@ def observed_canary(of: str, deployment: ObservedTarget, raw: Raw, update: str) 
         ours=is_canary(raw, update),
         made_from=annotations.get(names.ANNOTATION_TEMPLATE) or "",
         edited_by=deployment.changed_by,
+        route=annotations.get(names.ANNOTATION_ROUTE) or "",
+        service=annotations.get(names.ANNOTATION_SERVICE) or "",
         created=created and moment(created),
     )
 

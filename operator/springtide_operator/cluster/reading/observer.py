@@ -138,7 +138,7 @@ class Observer:
             digests_elsewhere=await self._named_elsewhere(update, older=older),
             defaults=self.defaults,
             removed_targets=tuple(left),
-            routings=await self._routings(update, generations),
+            routings=await self._routings(update, generations, canaries),
             progress={job: report for job, report in reports.items() if report is not None},
             samples=self.samples.of(namespace, name),
             probes=self.probe_slots.seen(namespace, name),
@@ -146,12 +146,15 @@ class Observer:
         )
 
     async def _routings(
-        self, update: IncrementalUpdate, generations: tuple[ModelGeneration, ...]
+        self,
+        update: IncrementalUpdate,
+        generations: tuple[ModelGeneration, ...],
+        canaries: Sequence[ObservedCanary],
     ) -> dict[str, ObservedRouting]:
         namespace, needed = update.metadata.namespace, needs_services(update, generations)
         read = RoutingReader(self.cache, self.live_reader).read
         found = {}
-        for target in routed_targets(update, generations):
+        for target in routed_targets(update, generations, canaries):
             name = target.target_ref.name
             deployment = self.cache.get(DEPLOYMENT, namespace, name)
             if deployment is None:

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from springtide_api.names import LABEL_JOB_UID, LABEL_QUEUE, LABEL_STAGE, LABEL_UPDATE
+from springtide_api.names import (
+    ANNOTATION_ROUTE,
+    LABEL_JOB_UID,
+    LABEL_QUEUE,
+    LABEL_STAGE,
+    LABEL_UPDATE,
+)
 from springtide_operator.cluster.api.kinds import (
     DEPLOYMENT,
     GENERATION,
@@ -51,8 +57,8 @@ LABEL_JOB = "batch.kubernetes.io/job-name"
 """The Job controller sets it on its pods."""
 
 ROUTED = "routed"
-"""Index key of updates and generations that name an HTTPRoute; with its namespace and name, of
-those that name this one."""
+"""Index key of objects that name an HTTPRoute; with its namespace and name, of those that name this
+one."""
 
 QUEUED = "queued"
 """Index key of updates, Jobs and JobSets with a queue of Kueue; with the uid of a Job or JobSet, of
@@ -65,6 +71,9 @@ ENDS = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
 
 OWN = (UPDATE, GENERATION)
 """Kinds whose events kopf delivers."""
+
+NAMING_ROUTES = (*OWN, DEPLOYMENT)
+"""Kinds whose objects name an HTTPRoute; of Deployments, canaries."""
 
 Wake = Callable[[str, str], None]
 """Called with namespace and name of an update."""
@@ -93,7 +102,7 @@ def new_cache() -> Cache:
             GENERATION: Store(by_reference, _trim, index_keys=_generation_index_keys),
             JOB: Store(by_label, _trim_job, index_keys=_job_index_keys),
             POD: Store(by_label, _trim_pod, index_keys=_pod_index_keys),
-            DEPLOYMENT: Store(by_label, _keep),
+            DEPLOYMENT: Store(by_label, _keep, index_keys=_deployment_index_keys),
             HTTP_ROUTE: Store(by_label, _trim_route, required=False),
             JOB_SET: Store(by_label, _trim_job_set, index_keys=_job_set_index_keys, required=False),
             WORKLOAD: Store(
@@ -117,7 +126,7 @@ def reflectors(client: Client, cache: Cache, namespace: str, wake: Wake) -> list
         cache.stores[HTTP_ROUTE],
         changed,
         namespace=namespace,
-        needed=lambda: any(cache.stores[kind].count(ROUTED) for kind in OWN),
+        needed=lambda: any(cache.stores[kind].count(ROUTED) for kind in NAMING_ROUTES),
         install="the CRDs of the Gateway API",
     )
     job_sets = OptionalReflector(
@@ -176,11 +185,20 @@ def _updates_targeting(cache: Cache, deployment: Raw) -> list[str]:
 
 
 def _updates_routed(cache: Cache, route: Raw) -> set[str]:
-    """Updates that name an HTTPRoute, in their spec or in a rollout that they have started."""
+    """Updates that name an HTTPRoute: in the spec, in a rollout that started, or on a canary."""
     metadata = route["metadata"]
     index_key = ROUTED, metadata["namespace"], metadata["name"]
     stores = cache.stores
-    return {stores[kind].owner(raw) for kind in OWN for raw in stores[kind].by_index(index_key)}
+    return {
+        stores[kind].owner(raw)
+        for kind in NAMING_ROUTES
+        for raw in stores[kind].by_index(index_key)
+    }
+
+
+def _deployment_index_keys(deployment: Raw) -> set[Hashable]:
+    annotations = deployment["metadata"].get("annotations") or {}
+    return _route_keys(deployment, [annotations.get(ANNOTATION_ROUTE)])
 
 
 def _generation_index_keys(generation: Raw) -> set[Hashable]:

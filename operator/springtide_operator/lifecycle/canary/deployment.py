@@ -40,4 +40,6 @@ def canary_deployment(
         uid=there.deployment.uid if there else "",
         dropped_labels=dropped_keys(routing, route.service) if route and routing else frozenset(),
         selector=tuple(selector_labels(target).items()) if route else (),
+        route=route.name if route else "",
+        service=route.service if route else "",
     )

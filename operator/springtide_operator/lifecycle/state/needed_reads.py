@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_api.names import canary_name
+from springtide_api.update.rollout import TargetRef
 from springtide_operator.lifecycle.state.generations import (
     bakes,
     finished,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
     from springtide_api.update.rollout import Target
+    from springtide_operator.lifecycle.state.observed import ObservedCanary
 
 LEAST_KEPT = 2
 """Live and previous are never deleted."""
@@ -61,9 +64,14 @@ def needs_replica_sets(update: IncrementalUpdate, generations: Sequence[ModelGen
 
 
 def routed_targets(
-    update: IncrementalUpdate, generations: Sequence[ModelGeneration]
+    update: IncrementalUpdate,
+    generations: Sequence[ModelGeneration],
+    canaries: Sequence[ObservedCanary],
 ) -> tuple[Target, ...]:
-    """Targets with an HTTPRoute: where a record may lead to a canary, then those of the spec."""
+    """Targets with an HTTPRoute: where a record may lead to a canary, then those of the spec.
+
+    Then those of canaries that neither names: the record was deleted, and the spec was edited.
+    """
     recorded = [
         each.declared()
         for generation in generations
@@ -71,9 +79,24 @@ def routed_targets(
         for each in generation.status.rollout.targets
         if each.route
     ]
-    named = {each.target_ref.name for each in recorded}
-    declared = (each for each in update.spec.rollout.targets if each.http_route)
-    return (*recorded, *(each for each in declared if each.target_ref.name not in named))
+    declared = [each for each in update.spec.rollout.targets if each.http_route]
+    left = [_target_of(each) for each in canaries if each.ours and each.route and _is_named(each)]
+    found: dict[str, Target] = {}
+    for target in (*recorded, *declared, *left):
+        found.setdefault(target.target_ref.name, target)
+    return tuple(found.values())
+
+
+def _is_named(canary: ObservedCanary) -> bool:
+    """Whether it has the name of its target's canary: a client may write any annotation."""
+    return bool(canary.of) and canary_name(canary.of) == canary.name
+
+
+def _target_of(canary: ObservedCanary) -> Target:
+    """The target of a canary, as it was when the canary was made."""
+    reference = TargetRef(name=canary.of)
+    way = {"target_ref": reference, "service": canary.service, "http_route": canary.route}
+    return canary.deployment.target.model_copy(update=way)
 
 
 def needs_services(update: IncrementalUpdate, generations: Sequence[ModelGeneration]) -> bool:

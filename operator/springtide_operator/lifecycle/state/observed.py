@@ -234,6 +234,10 @@ class ObservedCanary:
     """Digest of the target's template that it was made from."""
     edited_by: str = ""
     """A field manager other than ours that wrote to its template."""
+    route: str = ""
+    """With traffic Gateway: name of the HTTPRoute that leads to it, as written at its creation."""
+    service: str = ""
+    """With traffic Gateway: name of the target's Service."""
     created: datetime | None = None
     """Its creation, as far as it is known."""
 

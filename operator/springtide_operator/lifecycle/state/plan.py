@@ -167,6 +167,10 @@ class ApplyCanary:
     selector: tuple[tuple[str, str], ...] = ()
     """With traffic Gateway: the labels that select canary pods; empty: those of the target's pods
     and the role."""
+    route: str = ""
+    """With traffic Gateway: name of the HTTPRoute that leads to it."""
+    service: str = ""
+    """With traffic Gateway: name of the target's Service."""
 
 
 @dataclass(frozen=True)

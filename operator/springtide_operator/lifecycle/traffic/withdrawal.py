@@ -66,14 +66,19 @@ def withdraw_traffic(seen: Observation, kept: Collection[str], now: datetime) ->
 def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
     """The recorded routes by target; where no canary is on record, those of canaries left over.
 
-    Outside a rollout only those that lead to pods, or may: the owner's weights are left alone.
+    Outside a rollout only those that lead to pods, or may: the owner's weights are left alone. The
+    Deployment of a canary names its route for a spec that names none any more.
     """
     record = traffic_record(seen)
     recorded = recorded_routes(seen, record.status.rollout) if record else {}
     if record is not None and record is seen.lineage.rolls:
         return recorded
     left = {each.name for each in present(seen)}
-    found = {}
+    found = {  # not validated: a client may write any annotation
+        each.of: RolloutRoute.model_construct(name=each.route, service=each.service)
+        for each in present(seen)
+        if each.route
+    }
     for target in seen.targets:
         name, route = target.target.target_ref.name, new_route(seen, target)
         if route is not None and canary_name(name) in left:
