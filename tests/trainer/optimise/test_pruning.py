@@ -9,7 +9,7 @@ from trainer.architectures import ARCHITECTURES
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.optimise.pruning import linear_weights, prune
+from springtide_trainer.optimise.pruning import linear_weights, prune, smallest
 
 LAYERS = {
     "bert": 3 * 6 + 1,
@@ -66,6 +66,20 @@ def test_of_equal_weights_as_many_are_set_to_zero_as_of_others():
         weight.fill_(-0.25)
     prune(model, "0.3")
     assert int((weight == 0).sum()) == weight.numel() * 3 // 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 37, 199, 200, 400])
+@pytest.mark.parametrize("levels", [1, 2, 50, 1 << 20])
+def test_the_weights_are_those_that_a_stable_sort_by_magnitude_has_first(levels, count):
+    """With few levels many are equal, as those of a parent that was stored in BF16."""
+    rng = torch.Generator().manual_seed(levels)
+    values = torch.randint(-levels, levels + 1, (20, 20), generator=rng) * 2.0**-20
+    values[3, 4], values[3, 5] = -0.0, 0.0
+    for weight in (values, values.T):
+        first = weight.abs().flatten().argsort(stable=True)[:count]
+        wanted = torch.zeros(400, dtype=torch.bool)
+        wanted[first] = True
+        assert torch.equal(smallest(weight, count), wanted.view(20, 20))
 
 
 def test_a_fraction_is_counted_in_decimals():

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from springtide_api.update.model import GradualPruning as Options
 
 UPDATES = 50
-"""About how often weights are chosen. To choose them sorts all weights; the paper found no
-difference between 100 and 1000 steps from one time to the next."""
+"""About how often weights are chosen. The paper found no difference between 100 and 1000 steps from
+one time to the next."""
 _FIELD = "spec.training.pruning"
 
 

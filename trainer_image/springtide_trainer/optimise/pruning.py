@@ -15,9 +15,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.prune import L1Unstructured
 from transformers.pytorch_utils import Conv1D
 
 from springtide_trainer.errors import Refused
@@ -66,10 +66,27 @@ def linear_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
 
 
 def smallest(weight: Tensor, count: int) -> Tensor:
-    """Mark the `count` weights with the smallest absolute values: bool, of the same shape."""
-    method = L1Unstructured(count)
-    kept: Tensor = method.compute_mask(weight, torch.ones_like(weight))  # type: ignore[no-untyped-call]
-    return kept == 0
+    """Mark the `count` weights with the smallest absolute values: bool, of the same shape.
+
+    Of equal ones those that come first, row by row, as a stable sort has them. Without a sort: it
+    takes 40 times as long as to select one value.
+    """
+    sizes = weight.abs().flatten()
+    if count == 0:
+        return torch.zeros_like(weight, dtype=torch.bool)
+    last = _of_rank(sizes, count)
+    chosen = sizes < last
+    equal = (sizes == last).nonzero().flatten()
+    chosen[equal[: count - int(chosen.sum())]] = True
+    return chosen.view(weight.shape)
+
+
+def _of_rank(values: Tensor, rank: int) -> Tensor:
+    """Return the value of a rank, 1 for the smallest: a scalar on the device of the values."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.partition(values.numpy(), rank - 1))[rank - 1]
+    # PyTorch has no deterministic `kthvalue` on a GPU.
+    return values.topk(rank, largest=False, sorted=False).values.max()
 
 
 def _prune(weight: Tensor, count: int) -> None:
