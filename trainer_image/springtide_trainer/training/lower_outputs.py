@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 INPUT = "lower_outputs"
 """Name of the additional input of a model."""
 BATCH = 32
-"""Rows of one forward pass of the lower layers."""
+"""Rows of one forward pass of the lower layers, unless memory ran out."""
 TOLERANCE = 1e-4
 """Maximum difference of a logit with and without stored outputs, in FP32."""
 
@@ -194,11 +194,12 @@ def lower_part(model: PreTrainedModel, options: Hyperparameters) -> list[nn.Modu
 
 @dataclass(frozen=True)
 class Wanted:
-    """Rows whose outputs are stored, and the number format of their passes."""
+    """Rows whose outputs are stored, and the number format and the most rows of their passes."""
 
     name: str
     rows: NDArray[np.int64]
     forward: Callable[[], AbstractContextManager[object]] = nullcontext
+    batch: int = BATCH
 
 
 def store(
@@ -225,7 +226,7 @@ def store(
     skippable = Skippable(model, layers)
     wanted = [each for each in wanted if len(each.rows)]
     try:
-        _check(model, skippable, tokens, wanted[0].rows[:8])
+        _check(model, skippable, tokens, wanted[0].rows[: min(8, wanted[0].batch)])
         stored = [_stored(model, skippable, tokens, each, scratch) for each in wanted]
     except (OSError, *_UNABLE) as unable:
         skippable.remove()
@@ -267,8 +268,8 @@ def _stored(
     count, path = int(lengths.sum()), _file(scratch, wanted)
     kind, width = np.dtype(np.float32), 0
     with path.open("wb") as file, torch.no_grad():
-        for start in range(0, len(rows), BATCH):
-            inputs = tokens.batch(rows[start : start + BATCH])
+        for start in range(0, len(rows), wanted.batch):
+            inputs = tokens.batch(rows[start : start + wanted.batch])
             with wanted.forward():
                 made = skippable.outputs(_on(model, inputs)).cpu()
             values = made[inputs["attention_mask"].bool()].contiguous()

@@ -16,6 +16,7 @@ from springtide_trainer.tasks.language.predicted_tokens import PredictedTokens
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import precision, warm_start
 from springtide_trainer.training.retention import distillation
+from springtide_trainer.training.rows.units import scored_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +110,11 @@ class Plan:
     def distilled(self) -> Distillation | None:
         """What the parent's outputs teach; None without."""
         return distillation.wanted(self.training.retention, seeded=self.given.seeded_head)
+
+    @property
+    def scored_rows(self) -> int:
+        """Rows of a pass without gradients."""
+        return scored_rows(self.options.batch_size, self.given.batch_divisor)
 
     def load(self) -> PreTrainedModel:
         """Load the parent's weights, prepared for the training."""

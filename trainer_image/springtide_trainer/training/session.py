@@ -27,7 +27,7 @@ from springtide_trainer.training.engine import kernels
 from springtide_trainer.training.engine.cached_gradients import CachedGradients
 from springtide_trainer.training.engine.pass_limits import pass_limits
 from springtide_trainer.training.engine.strategies import strategy_of
-from springtide_trainer.training.lower_outputs import Wanted, lower_part, store
+from springtide_trainer.training.lower_outputs import BATCH, Wanted, lower_part, store
 from springtide_trainer.training.plan import Plan
 from springtide_trainer.training.retention import distillation, penalty
 from springtide_trainer.training.robustness import adversarial, augmentation, averaging
@@ -35,6 +35,7 @@ from springtide_trainer.training.rows import pseudo_labels
 from springtide_trainer.training.rows.batches import StepSampler
 from springtide_trainer.training.rows.document_vectors import with_vectors
 from springtide_trainer.training.rows.mixture import Mixture
+from springtide_trainer.training.rows.units import scored_rows
 from springtide_trainer.training.rows.validation import validate
 from springtide_trainer.training.training_state import Run, identity
 
@@ -179,7 +180,7 @@ def _with_known_outputs(
     plan: Plan, rows: TrainingRows, model: PreTrainedModel, *, step_rows: int
 ) -> TrainingRows:
     """Compute what no step changes: the vectors of documents, and what the parent taught."""
-    batch_size = plan.options.batch_size
+    batch_size = plan.scored_rows
     rows = with_vectors(
         rows,
         plan.task,
@@ -304,7 +305,7 @@ def _early_stopping(
         plan.task,
         model,
         rows,
-        options=plan.options,
+        batch_size=plan.scored_rows,
         metric=metric,
         processes=plan.processes,
     )
@@ -322,8 +323,10 @@ def _store_lower_outputs(
         return rows, {}
     if isinstance(plan.task, MaskedLM):  # each epoch hides other tokens
         return rows, {}
-    wanted = [Wanted("training", rows.units.rows, plan.chosen.forward)] if epochs > 1 else []
-    wanted.append(Wanted("validation", rows.validation))
+    batch = scored_rows(BATCH, plan.given.batch_divisor)
+    wanted = [Wanted("validation", rows.validation, batch=batch)]
+    if epochs > 1:
+        wanted.insert(0, Wanted("training", rows.units.rows, plan.chosen.forward, batch))
     layers = lower_part(model, plan.options)
     if not layers or not any(len(each.rows) for each in wanted):
         return rows, {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from trainer.training.conftest import toy_rows
 
 from springtide_trainer.processes import Processes
 from springtide_trainer.storage import local_path
-from springtide_trainer.training import session
+from springtide_trainer.training import lower_outputs, session
 from springtide_trainer.training.engine.pass_limits import PassLimits, pass_limits
+from springtide_trainer.training.retention import distillation
+from springtide_trainer.training.rows import validation
 from springtide_trainer.training.rows.batches import steps
 from springtide_trainer.training.rows.training_rows import load
 from springtide_trainer.training.rows.units import passes
@@ -112,3 +116,40 @@ def test_passes_as_on_a_gpu_give_the_same_weights_within_rounding(world, monkeyp
     as_gpu = weights(world, "gpu")
     torch.testing.assert_close(as_gpu, on_cpu, atol=1e-5, rtol=0)
     assert not torch.equal(as_gpu, on_cpu)
+
+
+def test_passes_without_gradients_have_fewer_rows_too_after_memory_ran_out(world, monkeypatch):
+    """Those of validations, of the outputs of the parent and of the frozen layers."""
+    asked: dict[str, set[int]] = {}
+
+    def recorded(name: str, predict: Any) -> Any:
+        def record(*given: Any, **options: Any) -> Any:
+            asked.setdefault(name, set()).add(options["batch_size"])
+            return predict(*given, **options)
+
+        return record
+
+    for module in (validation, distillation):
+        monkeypatch.setattr(module, "predict", recorded(module.__name__, module.predict))
+    outputs = lower_outputs.Skippable.outputs
+
+    def layers(self: lower_outputs.Skippable, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        asked.setdefault("layers", set()).add(len(inputs["input_ids"]))
+        return outputs(self, inputs)
+
+    monkeypatch.setattr(lower_outputs.Skippable, "outputs", layers)
+    options = {
+        "hyperparameters": {"epochs": 2, "batchSize": 8, "freeze": {"lowerLayers": 1}},
+        "earlyStopping": {"everySteps": 5},
+        "retention": {"distillation": {}},
+    }
+
+    def most(divisor: int) -> dict[str, int]:
+        asked.clear()
+        world.train(world.run_file(f"of-{divisor}", divisor=divisor, **options))
+        shutil.rmtree(world.home.checkpoints(1), ignore_errors=True)
+        return {name.rpartition(".")[2]: max(rows) for name, rows in asked.items()}
+
+    assert most(1) == {"validation": 8, "distillation": 8, "layers": lower_outputs.BATCH}
+    assert most(4) == {"validation": 2, "distillation": 2, "layers": lower_outputs.BATCH // 4}
+    assert most(16) == {"validation": 1, "distillation": 1, "layers": lower_outputs.BATCH // 16}

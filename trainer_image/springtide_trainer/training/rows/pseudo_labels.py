@@ -24,6 +24,7 @@ from springtide_trainer.processes import ALONE
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.rows import source_rows, training_rows
 from springtide_trainer.training.rows.training_rows import Labelled
+from springtide_trainer.training.rows.units import scored_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,7 +173,7 @@ def _best(
     options, longest = recipe.training.hyperparameters, int(tokens.lengths.max())
     task = task_of(Preprocess.read(parent.folder))
     model = move(task.load(parent.folder), parent.device)
-    size = max(1, options.batch_size // parent.batch_divisor)
+    size = scored_rows(options.batch_size, parent.batch_divisor)
     best, probability = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
     with parent.kernels(longest):
         for start in range(0, len(rows), CHUNK):

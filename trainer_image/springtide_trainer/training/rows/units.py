@@ -115,3 +115,17 @@ def passes(
             first, held, longest = number, 0, length
         held += size
     yield slice(first, len(sizes))
+
+
+def scored_rows(batch_size: int, divisor: int) -> int:
+    """Return the rows of a pass without gradients: of a validation, or before the first step.
+
+    Such a pass keeps the outputs of one layer and not of all, but in FP32 and of `batchSize` rows
+    however few a training pass has by now. So it is divided as well: where memory ran out in it,
+    another attempt with passes as large would fail in the same way.
+
+    Args:
+        batch_size: That of the recipe.
+        divisor: 1, doubled each time that memory ran out.
+    """
+    return max(1, batch_size // divisor)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-    from springtide_api.update.training import Hyperparameters
     from springtide_trainer.artifact.joined_tokens import TokenRows
     from springtide_trainer.processes import Processes
     from springtide_trainer.tasks.task import Task
@@ -25,16 +24,24 @@ def validate(
     model: PreTrainedModel,
     rows: TrainingRows,
     *,
-    options: Hyperparameters,
+    batch_size: int,
     metric: str,
     processes: Processes,
 ) -> float:
-    """Return a metric on the validation split, which several processes score together."""
+    """Return a metric on the validation split, which several processes score together.
+
+    Args:
+        task: The task.
+        model: The model.
+        rows: The rows, with the split.
+        batch_size: Rows of a forward pass.
+        metric: Name of the metric.
+        processes: They share the rows.
+    """
     split = rows.validation
 
     def scored(tokens: TokenRows, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        size = options.batch_size
-        return predict(task, model, tokens, rows=chosen, batch_size=size, processes=processes)
+        return predict(task, model, tokens, rows=chosen, batch_size=batch_size, processes=processes)
 
     scores = scored(rows.examples.tokens, split)
     if (documents := rows.examples.documents) is not None:
