@@ -39,3 +39,25 @@ def test_observers_see_the_gradients_of_their_step_and_no_others():
 
     assert seen == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert model.weight.grad is None
+
+
+def test_each_step_has_the_random_numbers_of_its_seed():
+    """Those of `torch.manual_seed`, whatever was drawn before."""
+    model, drawn = nn.Linear(1, 1), []
+
+    def noisy(model: nn.Module, batch: Batch) -> torch.Tensor:
+        drawn.append(torch.rand(3))
+        return (model(batch.inputs["x"]) * drawn[-1].sum()).sum()
+
+    batch = Batch({"x": torch.ones(1, 1)}, torch.zeros(1), torch.ones(1))
+    train(
+        model,
+        [Step(number, seed, [batch]) for number, seed in ((1, 2**62), (2, 7), (3, 2**62))],
+        noisy,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        schedule=lambda step: 0.1,
+        precision=Precision("FP32", torch.device("cpu")),
+    )
+    for seed, found in zip((2**62, 7, 2**62), drawn, strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(found, torch.rand(3))
