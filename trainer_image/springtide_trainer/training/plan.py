@@ -11,7 +11,6 @@ from springtide_trainer.methods.adapter import Continued
 from springtide_trainer.methods.table import METHODS
 from springtide_trainer.tasks.classification import Classification
 from springtide_trainer.tasks.embedding import Embedding
-from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.language.predicted_tokens import PredictedTokens
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training import precision, warm_start
@@ -140,7 +139,7 @@ def _check_options(task: Task, training: Training, processes: Processes) -> None
         wrong = "robustness.augmentation"
     if both and robust and robust.adversarial:
         wrong = "robustness.adversarial"
-    if isinstance(task, Embedding | MaskedLM) and kept and (kept.distillation or kept.ewc):
+    if isinstance(task, Embedding | PredictedTokens) and kept and (kept.distillation or kept.ewc):
         wrong = f"retention.{'distillation' if kept.distillation else 'ewc'}"
     if both and processes.count > 1:
         wrong = "compute.gpusPerNode"

@@ -19,11 +19,19 @@ from trainer.training.test_replay_of_tasks import RANKING, run_of, world_of
 
 from springtide_api.update.retention import Distillation as Options
 from springtide_api.update.retention import Retention
+from springtide_api.update.task import CausalLMOptions
+from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_chunks
+from springtide_trainer.errors import Refused
+from springtide_trainer.processes import ALONE
 from springtide_trainer.storage import Home, local_path
 from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.task import Batch
+from springtide_trainer.training.plan import _check_options
 from springtide_trainer.training.retention import distillation
 
 if TYPE_CHECKING:
@@ -62,6 +70,15 @@ def test_an_untrained_head_teaches_nothing():
     assert distillation.wanted(None, seeded=False) is None
 
 
+@pytest.mark.parametrize("option", ["distillation", "ewc"])
+@pytest.mark.parametrize("task", [CausalLM(CausalLMOptions()), MaskedLM()])
+def test_tasks_whose_outputs_are_tokens_are_refused_before_the_first_step(world, task, option):
+    block = {"distillation": {"distillation": {}}, "ewc": {"ewc": {"strength": "1"}}}[option]
+    training = world.run_file(retention=block).recipe.training
+    with pytest.raises(Refused, match=f"is not trained with retention.{option}"):
+        _check_options(task, training, ALONE)
+
+
 @pytest.fixture
 def recorded(monkeypatch) -> Iterator[list[Any]]:
     """The examples with what is taught, of each training."""
@@ -95,6 +112,57 @@ def test_what_is_taught_are_the_logits_of_the_parent_for_the_training_rows(world
     found = torch.from_numpy(rows.examples.taught[learnt]).softmax(-1).numpy()
     np.testing.assert_allclose(found, expected[learnt], atol=1e-5)
     assert not rows.examples.taught[rows.validation].any()
+
+
+def test_the_parent_reads_new_and_replayed_rows_by_its_own_template_and_length(world, recorded):
+    """The recipe's length is another one: what it would read by it, it never learnt."""
+    tuned = {"hyperparameters": {"maxSteps": 20, "learningRate": "1e-3"}}
+    kept = {"replay": {"ratio": "0.5"}, **DISTILLED}
+    first = world.train(world.run_file(**tuned, retention=kept))
+    shutil.rmtree(world.home.checkpoints(1), ignore_errors=True)
+    recorded.clear()
+    world.parent = first.artifact
+    world.data = freeze(world.home, toy_rows(40, seed=1))
+    run = world.run_file("g2-train-1", hyperparameters={"maxSteps": 2}, retention=kept)
+    assert run.train is not None
+    model = run.recipe.model.model_copy(update={"max_length": 6})
+    run = run.model_copy(
+        update={
+            "recipe": run.recipe.model_copy(update={"model": model}),
+            "train": run.train.model_copy(update={"buffer": first.buffer}),
+        }
+    )
+    world.train(run)
+
+    (rows,) = recorded
+    assert rows.examples.tokens.lengths.max() == 6
+    assert rows.replayed.rows == 20
+    scorer = load(local_path(first.artifact.uri), first.artifact.digest)
+    learnt = rows.units.rows
+    assert len(learnt) == 60
+    texts = [
+        scorer.tokenizer.decode(
+            rows.read_by_parent.batch([row])["input_ids"][0], skip_special_tokens=True
+        )
+        for row in learnt
+    ]
+    new = list(read_chunks(world.data[0], "train", ["text"]))
+    known = [text for batch in new for text in batch["text"].to_pylist()]
+    assert texts[:40] == known
+    expected = scorer.predict([(text, None) for text in texts])
+    found = torch.from_numpy(rows.examples.taught[learnt]).softmax(-1).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_rows_without_a_column_that_the_parent_reads_are_refused(world, tmp_path):
+    folder = tmp_path / "parent"
+    shutil.copytree(local_path(world.parent.uri), folder)
+    before = Preprocess.read(folder).model_copy(update={"text": None, "features": ["title"]})
+    before.write(folder)
+    world.parent = manifest.commit(folder, world.home)
+    with pytest.raises(Refused, match=r"no title, so it cannot teach rows") as refused:
+        world.train(world.run_file(retention=DISTILLED))
+    assert refused.value.failure.field == "spec.training.retention.distillation"
 
 
 def weights(made: CommittedArtifact) -> torch.Tensor:

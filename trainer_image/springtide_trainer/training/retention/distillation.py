@@ -45,6 +45,8 @@ def taught(
 ) -> TrainingRows:
     """Record the parent's logits for the training rows: in FP32, without dropout and gradients.
 
+    The parent reads them by its own template and length, as where it is served.
+
     Args:
         rows: The rows; those of the validation split are not learnt and have none.
         task: The task.
@@ -58,7 +60,7 @@ def taught(
     logits = predict(
         _Logits(task.width),
         model,
-        rows.examples.tokens,
+        rows.examples.tokens if rows.read_by_parent is None else rows.read_by_parent,
         rows=learnt,
         batch_size=batch_size,
         processes=processes,

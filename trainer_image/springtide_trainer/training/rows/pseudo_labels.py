@@ -98,7 +98,14 @@ def load(
     found = _labelled(new, tokens, recipe, parent, processes)
     with processes.first_alone():
         return training_rows.arrange(
-            new, found, folder, digest, recipe, parent=parent.folder, held=held
+            new,
+            found,
+            folder,
+            digest,
+            recipe,
+            parent=parent.folder,
+            held=held,
+            read_by_parent=None if tokens is new.examples.tokens else tokens,
         )
 
 
@@ -116,9 +123,12 @@ def _tokens(
 ) -> TokenRows | None:
     """Return the rows as the parent reads them, which may be another way than the recipe's.
 
-    None: no row is labelled.
+    None: it neither labels nor teaches any.
     """
-    if recipe.training.pseudo_labels is None or parent.seeded or not len(new.unlabelled):
+    retention = recipe.training.retention
+    teaches = retention is not None and retention.distillation is not None
+    labels = recipe.training.pseudo_labels is not None and len(new.unlabelled) > 0
+    if parent.seeded or not (labels or teaches):
         return None
     before, own = Preprocess.read(parent.folder), Preprocess.of(recipe)
     if Key.of(digest, before, parent.folder) == Key.of(digest, own, parent.folder):
@@ -126,13 +136,14 @@ def _tokens(
     frozen = columns_of(folder, "train")
     known = {name.removeprefix(FEATURE) for name in frozen if name.startswith(FEATURE)}
     known |= {"text", "text_pair"} & {*frozen}
+    option = "unlabelled.pseudoLabels" if labels else "retention.distillation"
     if missing := [name for name in before.inputs if name not in known]:
         message = (
             f"the parent reads {before.inputs} and the rows have no {', '.join(missing)}, so it "
-            "cannot label rows; keep its columns in data.source.columns, or remove "
-            "training.unlabelled until the next generation is live"
+            f"cannot {'label' if labels else 'teach'} rows; keep its columns in "
+            f"data.source.columns, or remove training.{option} until the next generation is live"
         )
-        raise Refused("MissingColumn", message, "spec.training.unlabelled.pseudoLabels")
+        raise Refused("MissingColumn", message, f"spec.training.{option}")
     return source_rows.tokens(folder, digest, before, parent=parent.folder, scratch=scratch)
 
 
@@ -151,7 +162,7 @@ def _labelled(
     known = task_of(recipe.model).encode(pa.chunked_array([task.outputs]), "parent's labels")
     numbers = dict(zip(task.outputs, known.tolist(), strict=True))
     rows = labels = np.empty(0, np.int64)
-    if tokens is not None:
+    if tokens is not None and len(new.unlabelled):
         best, probability = _best(new.unlabelled, tokens, recipe, parent, processes)
         sure = probability >= np.float32(options.threshold)
         rows, labels = new.unlabelled[sure], known[best[sure]]

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from springtide_api.generation.spec import Recipe
     from springtide_api.retained import Replayed
+    from springtide_trainer.artifact.joined_tokens import TokenRows
+    from springtide_trainer.artifact.tokens import Tokens
     from springtide_trainer.data.snapshots.replay_buffer import Held
     from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.rows.replay import Drawn
@@ -65,6 +67,8 @@ class TrainingRows:
         unlabelled: int64, indices of the rows without a label that may be trained on once they
             have one; no row of an entity in the validation split.
         pseudo_labels: What the parent labelled; None without pseudo-labels.
+        read_by_parent: The rows as the parent reads them, where distillation needs them and the
+            recipe has another template or length; None elsewhere.
     """
 
     examples: Examples
@@ -76,6 +80,7 @@ class TrainingRows:
     documents: DocumentRows | None = None
     unlabelled: NDArray[np.int64] = field(default_factory=no_rows)
     pseudo_labels: PseudoLabelled | None = None
+    read_by_parent: TokenRows | None = None
 
     @property
     def replayed_units(self) -> NDArray[np.bool_]:
@@ -139,6 +144,7 @@ def arrange(
     *,
     parent: Path,
     held: Held | None,
+    read_by_parent: TokenRows | None = None,
 ) -> TrainingRows:
     """Join the rows of a window and replayed ones, and split them for the validation; see `load`.
 
@@ -150,6 +156,7 @@ def arrange(
         recipe: The recipe.
         parent: Folder of the parent's artifact.
         held: Rows that may be replayed. None: nothing is replayed.
+        read_by_parent: The rows of the window as the parent reads them, if that is needed.
     """
     task = task_of(recipe.model)
     sure = no_rows() if found is None else found.rows
@@ -189,6 +196,7 @@ def arrange(
         documents=documents,
         unlabelled=unlabelled,
         pseudo_labels=None if found is None else _report(found, examples.labels[sure], unlabelled),
+        read_by_parent=_read_by_parent(read_by_parent, drawn, parent),
     )
     return _by_class(rows, recipe)
 
@@ -233,8 +241,8 @@ def _with_replayed(
     if not len(table):
         return new
     before, first = new.examples, len(new.examples.weights)
-    preprocess, task = Preprocess.of(recipe), task_of(recipe.model)
-    added = tokenize(row_tokenizer(parent), render(preprocess, table), preprocess.max_length)
+    task = task_of(recipe.model)
+    added = _tokens(table, Preprocess.of(recipe), parent)
     rows = np.sort(np.append(new.used, sure))
     mean = _divided(before, rows).mean(before.weights).mean(dtype=np.float64)
     groups, names = before.groups, new.groups
@@ -254,6 +262,17 @@ def _with_replayed(
         entities = pa.chunked_array([entities, names_of]).unify_dictionaries().combine_chunks()
     used = np.append(new.used, np.arange(first, len(examples.weights)))
     return SourceRows(examples, used, entities, names, new.unlabelled)
+
+
+def _tokens(table: pa.Table, preprocess: Preprocess, parent: Path) -> Tokens:
+    return tokenize(row_tokenizer(parent), render(preprocess, table), preprocess.max_length)
+
+
+def _read_by_parent(new: TokenRows | None, drawn: Drawn | None, parent: Path) -> TokenRows | None:
+    """Return all rows as the parent reads them: those of the window, then replayed ones."""
+    if new is None or drawn is None or not len(drawn.table):
+        return new
+    return JoinedTokens(new, _tokens(drawn.table, Preprocess.read(parent), parent))
 
 
 def _by_token(source: SourceRows, task: Task) -> SourceRows:
