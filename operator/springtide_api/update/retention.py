@@ -135,7 +135,7 @@ class EWC(Model):
     own is added. 1 forgets nothing, 0 all but the last window. Default 0.9."""
     rows: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Training rows (for task Ranking: groups) of which the Fisher information is computed after
-    training, at most: a forward and a backward pass of each by itself. Default 1000."""
+    training, at most: a forward and a backward pass of each, several together. Default 1000."""
 
 
 @cel(

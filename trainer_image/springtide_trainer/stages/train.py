@@ -31,6 +31,7 @@ from springtide_trainer.training.engine.finite_checks import check_tensors
 from springtide_trainer.training.engine.kernels import training_kernels
 from springtide_trainer.training.retention import fisher_information
 from springtide_trainer.training.rows import pseudo_labels
+from springtide_trainer.training.rows.units import scored_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +188,14 @@ def _leave_fisher(
     if retention is None or retention.ewc is None or given is None:
         return None
     found = fisher_information.measure(
-        local_path(made.uri), rows, task, run.recipe.training, salt=given.data.digest
+        local_path(made.uri),
+        rows,
+        task,
+        run.recipe.training,
+        salt=given.data.digest,
+        scored_rows=scored_rows(
+            run.recipe.training.hyperparameters.batch_size, given.batch_divisor
+        ),
     )
     if given.fisher is not None:
         before = fisher_information.read(given.fisher, of=given.parent.digest)

@@ -59,6 +59,36 @@ def test_penalty_and_gradients_are_those_of_the_paper():
     assert held.value().item() == pytest.approx(found.item())
 
 
+@pytest.mark.parametrize("passes", [1, 3])
+def test_gradients_are_those_that_autograd_finds_for_the_penalty(passes):
+    """Beside those of all passes of a step; some outputs are new, and some weights free."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 30), nn.LayerNorm(30), nn.Tanh(), nn.Linear(30, 5))
+    start = {name: each.detach().clone() for name, each in model.named_parameters()}
+    values = {name: torch.rand_like(each) for name, each in start.items() if name != "1.bias"}
+    values["3.weight"], values["3.bias"] = values["3.weight"][:3], values["3.bias"][:3]
+    held = Penalty(model, values, strength=7.0, scale=unscaled)
+    rows = torch.randn(passes, 8, 40)
+    with torch.no_grad():
+        for each in model.parameters():
+            each.add_(torch.randn_like(each), alpha=0.1)
+
+    losses = torch.stack([model(each).square().mean() for each in rows]).sum()
+    penalty = torch.stack(
+        [
+            (known * (each[: len(known)] - start[name][: len(known)]).square()).sum()
+            for name, each in model.named_parameters()
+            if (known := values.get(name)) is not None
+        ]
+    ).sum()
+    wanted = torch.autograd.grad(losses + 7.0 / 2 * penalty, [*model.parameters()])
+    for each in rows:
+        model(each).square().mean().backward()
+    assert held().item() == pytest.approx(7.0 / 2 * penalty.item(), rel=1e-6)
+    for each, gradient in zip(model.parameters(), wanted, strict=True):
+        torch.testing.assert_close(each.grad, gradient, atol=1e-6, rtol=1e-6)
+
+
 def test_a_process_that_does_not_lead_adds_the_gradients_and_reports_nothing():
     model = nn.Linear(1, 1)
     values = {"weight": torch.ones(1, 1)}

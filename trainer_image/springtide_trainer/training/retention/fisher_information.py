@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +27,14 @@ from springtide_trainer.storage import local_path
 from springtide_trainer.training.engine.kernels import training_kernels
 from springtide_trainer.training.optimizer import trainable_parameters
 from springtide_trainer.training.retention.likelihoods import NEGATIVE_LOG_LIKELIHOODS
+from springtide_trainer.training.retention.unit_gradients import UnitGradients
+from springtide_trainer.training.rows.units import passes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -41,6 +46,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PASS_ROWS = 16
+"""Rows of a pass, at most. A weight is read once for a pass; more rows hardly save more time."""
+TOLERANCE = 1e-3
+"""How far a gradient may be off, as a fraction of the largest one of its parameter."""
 VALUES = "fisher.safetensors"
 SETTINGS = "fisher.json"
 _OF = "weights"
@@ -53,7 +62,13 @@ _REMOVE = (
 
 
 def measure(
-    artifact: Path, rows: TrainingRows, task: Task, training: Training, *, salt: str
+    artifact: Path,
+    rows: TrainingRows,
+    task: Task,
+    training: Training,
+    *,
+    salt: str,
+    scored_rows: int,
 ) -> dict[str, Tensor]:
     """Compute the diagonal of the Fisher information of an artifact's weights.
 
@@ -63,6 +78,7 @@ def measure(
         task: The task.
         training: The recipe's training, with ewc.
         salt: Digest of the window: another one draws other rows.
+        scored_rows: Rows of a pass without gradients.
 
     Returns:
         float32 on the CPU, by the names of the parameters that are not frozen.
@@ -74,9 +90,16 @@ def measure(
     freeze(model, options.freeze)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     seed = (options.seed, int(salt[-16:], 16))
+    # Passes of FP32 with all activations, after a training that may have had none to spare.
+    most = 1 if options.gradient_checkpointing else min(PASS_ROWS, scored_rows // 2)
     with training_kernels(device, longest, options):
         found = of_rows(
-            move(model, device), rows, task, count=training.retention.ewc.rows, seed=seed
+            move(model, device),
+            rows,
+            task,
+            count=training.retention.ewc.rows,
+            seed=seed,
+            pass_rows=most,
         )
     seconds = round(time.monotonic() - began, 1)
     log.info("computed the Fisher information", extra={"weights": len(found), "seconds": seconds})
@@ -90,37 +113,119 @@ def of_rows(
     *,
     count: int,
     seed: tuple[int, ...],
+    pass_rows: int = 1,
 ) -> dict[str, Tensor]:
     """Average the squared gradients of the log-likelihood over a sample of training rows.
 
     The labels are drawn from the model's own predictions: those of the rows would give another
     matrix, the empirical Fisher information (Kunstner et al. 2019). Rows count by their weights. In
-    FP32, without dropout; each unit, a row or a group, is a pass by itself.
+    FP32, without dropout; how the sample is cut into passes changes it by rounding only.
 
     Args:
         model: The model.
         rows: The training rows.
         task: The task.
-        count: Units of the sample, at most.
+        count: Units of the sample, rows or groups, at most.
         seed: Determines sample and labels.
+        pass_rows: Rows of a pass, at most; a unit is never cut.
     """
-    units, examples = rows.units, rows.examples
+    units = rows.units
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(units), min(count, len(units)), replace=False))
-    labels = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    weights = units.mean(examples.weights)[chosen].astype(np.float64)
-    likelihood, parameters = NEGATIVE_LOG_LIKELIHOODS[type(task)], trainable_parameters(model)
-    found = {name: torch.zeros_like(each) for name, each in parameters.items()}
+    lengths = units.longest(rows.examples.tokens.lengths)[chosen]
+    chosen = chosen[np.argsort(lengths, kind="stable")]  # little padding
+    drawn = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    weights = units.mean(rows.examples.weights)[chosen].astype(np.float64)
+    likelihood, shares = NEGATIVE_LOG_LIKELIHOODS[type(task)], weights / weights.sum()
+    sample = _Sample(rows, chosen, shares, lambda logits: likelihood(logits, drawn))
     model.train(mode=False)
-    for unit, share in zip(chosen, (weights / weights.sum()).tolist(), strict=True):
-        batch = examples.tokens.batch(units.rows_of(np.array([unit])))
-        inputs = {name: value.to(model.device) for name, value in batch.items()}
-        loss = likelihood(model(**inputs).logits.float(), labels)
-        gradients = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
-        for total, gradient in zip(found.values(), gradients, strict=True):
-            if gradient is not None:
-                total.addcmul_(gradient, gradient, value=share)
+    several = len(chosen) > 1 and units.sizes(chosen[:2]).sum() <= pass_rows
+    several = several and _agree(model, sample)
+    found = _zeros(model)
+    if several:
+        together = UnitGradients(model, found)
+        with together.taken():
+            for part in passes(
+                units.sizes(chosen), np.ones_like(chosen), rows=pass_rows, tokens=sys.maxsize
+            ):
+                _add_pass(model, sample, part, together)
+    else:
+        for unit in range(len(chosen)):
+            _add_unit(model, sample, unit, found)
     return {name: each.cpu() for name, each in found.items()}
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Units of which the squared gradients are averaged, each with its share of the average."""
+
+    rows: TrainingRows
+    units: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    likelihood: Callable[[Tensor], Tensor]
+
+    def logits(self, model: PreTrainedModel, part: slice) -> Tensor:
+        """Compute the logits of the rows of some units."""
+        batch = self.rows.examples.tokens.batch(self.rows.units.rows_of(self.units[part]))
+        inputs = {name: value.to(model.device) for name, value in batch.items()}
+        logits: Tensor = model(**inputs).logits
+        return logits.float()
+
+
+def _zeros(model: PreTrainedModel) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(each) for name, each in trainable_parameters(model).items()}
+
+
+def _add_unit(
+    model: PreTrainedModel, sample: _Sample, unit: int, found: Mapping[str, Tensor]
+) -> None:
+    """Add the squared gradients of a unit by a pass of its own."""
+    loss = sample.likelihood(sample.logits(model, slice(unit, unit + 1)))
+    parameters = trainable_parameters(model)
+    gradients = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
+    for total, gradient in zip(found.values(), gradients, strict=True):
+        if gradient is not None:
+            total.addcmul_(gradient, gradient, value=float(sample.shares[unit]))
+
+
+def _add_pass(
+    model: PreTrainedModel, sample: _Sample, part: slice, together: UnitGradients
+) -> None:
+    """Add the squared gradients of the units of a pass."""
+    sizes = sample.rows.units.sizes(sample.units[part]).tolist()
+    together.begin(sizes, sample.shares[part].tolist())
+    logits = torch.split(sample.logits(model, part), sizes)
+    torch.stack([sample.likelihood(each) for each in logits]).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _agree(model: PreTrainedModel, sample: _Sample) -> bool:
+    """Return whether a pass of two units finds the squared gradients of the first one alone.
+
+    It does not where a model uses weights beside the layers that they are in.
+    """
+    first = replace(
+        sample,
+        units=sample.units[:2],
+        shares=np.array([1.0, 0.0]),
+        likelihood=lambda logits: logits.square().sum(),
+    )
+    expected, found = _zeros(model), _zeros(model)
+    _add_unit(model, first, 0, expected)
+    try:
+        together = UnitGradients(model, found)
+        with together.taken():
+            _add_pass(model, first, slice(0, 2), together)
+    except (TypeError, RuntimeError, AttributeError, IndexError) as unable:
+        log.info("rows are passes by themselves", extra={"reason": str(unable)})
+        return False
+    sizes = {name: each.sqrt() for name, each in expected.items()}
+    least = TOLERANCE / 100 * max(float(each.max()) for each in sizes.values())
+    for name, each in sizes.items():
+        apart = float((found[name].sqrt() - each).abs().max())
+        if not apart <= least + TOLERANCE * float(each.max()):
+            log.info("rows are passes by themselves", extra={"reason": f"{name} is off by {apart}"})
+            return False
+    return True
 
 
 def carried(

@@ -86,16 +86,20 @@ class Penalty:
 
         A weight that no loss depends on has no gradient and does not move.
         """
+        parts = []
         for term in self._terms:
+            moved = term.moved
+            pull = term.stiffness * moved
             if term.weight.grad is not None:
-                term.of(term.weight.grad).add_(self._scale(term.stiffness * term.moved))
-        value = self.value()
-        return value if self._counted else torch.zeros_like(value)
+                term.of(term.weight.grad).add_(self._scale(pull))
+            if self._counted:
+                parts.append(pull.mul_(moved).sum())
+        return _half_of_all(parts)
 
     def value(self) -> Tensor:
         """Return the penalty of the weights as they are now."""
-        parts = [(each.stiffness * each.moved.square()).sum() for each in self._terms]
-        return 0.5 * torch.stack(parts).sum() if parts else torch.zeros(())
+        parts = ((each.stiffness * each.moved).mul_(each.moved).sum() for each in self._terms)
+        return _half_of_all([*parts])
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,7 @@ class _Term:
     def of(self, whole: Tensor) -> Tensor:
         """Return the part of a tensor of the parameter that the parent has."""
         return whole if whole.shape == self.before.shape else whole[: len(self.before)]
+
+
+def _half_of_all(parts: list[Tensor]) -> Tensor:
+    return 0.5 * torch.stack(parts).sum() if parts else torch.zeros(())
