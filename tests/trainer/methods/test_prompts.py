@@ -249,17 +249,27 @@ def test_a_new_prompt_has_the_embeddings_of_words():
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_new_prefixes_of_a_decoder_change_it_as_words_before_the_row_would(name):
-    """With positions of their own, as the cache of keys and values of `generate` has them."""
-    model = prepared("PrefixTuning", small(name))
-    chosen = torch.randint(99, (TOKENS,), generator=torch.Generator().manual_seed(1))
+def test_prefixes_of_a_decoder_are_read_as_a_cache_of_keys_and_values(name):
+    """A cache of words whose positions are those of the row, too."""
+    model, plain = prepared("PrefixTuning", small(name)), small(name)
+    words = torch.randint(99, (1, TOKENS), generator=torch.Generator().manual_seed(1))
     ids = inputs()["input_ids"][:1]
-    plain = small(name)
     with torch.no_grad():
-        cache = plain.base_model(input_ids=chosen[None], use_cache=True).past_key_values
+        cache = plain.base_model(input_ids=words, use_cache=True).past_key_values
+        for held, layer in zip(prefixes(model).values(), cache.layers, strict=True):
+            held.keys.copy_(layer.keys[0])
+            held.values.copy_(layer.values[0])
         positions = torch.arange(ids.shape[1])[None]
         expected = plain(input_ids=ids, past_key_values=cache, position_ids=positions).logits
         torch.testing.assert_close(model(input_ids=ids).logits, expected)
+
+
+def test_new_prefixes_are_small():
+    """So are their logits, and the share that attention gives them beside words."""
+    found = prefixes(prepared("PrefixTuning"))
+    parts = torch.stack([part for each in found.values() for part in (each.keys, each.values)])
+    assert float(parts.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert abs(float(parts.detach().mean())) < 0.002
 
 
 @both

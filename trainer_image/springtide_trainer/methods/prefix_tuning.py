@@ -11,7 +11,7 @@ from springtide_trainer.artifact import saving
 from springtide_trainer.errors import Refused
 from springtide_trainer.methods.held_parts import check_parts, check_tokens, train_only
 from springtide_trainer.methods.layers import lower_layers
-from springtide_trainer.tasks.prefix import attach, observe, prefixes
+from springtide_trainer.tasks.prefix import attach, attention_shapes, prefixes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +37,9 @@ class PrefixTuning:
     ) -> PreTrainedModel:
         """Freeze the model; its attention layers get a prefix, or keep the one of the parent.
 
-        New ones are what the layers make of a row of words of the vocabulary, chosen by the seed:
-        better than random numbers (Li and Liang 2021, section 7.4). Layers of `freeze` get none.
+        New ones are small random numbers, so that attention gives their keys a small share and
+        their values add little: the scores hardly change. Keys and values of words, with which Li
+        and Liang 2021 begin, have the share of words. Layers of `freeze` get none.
 
         Raises:
             Refused: the model has parts of another method, or prefixes of another length, or
@@ -51,20 +52,19 @@ class PrefixTuning:
         held = prefixes(model)
         for each in held.values():
             check_tokens(each.tokens, options.tokens, "prefix", _FIELD)
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randint(model.config.vocab_size, (options.tokens,), generator=generator)
-        seen = observe(model, chosen)
-        targets = {
-            path: s for path, s in seen.items() if id(model.get_submodule(path)) not in excluded
-        }
+        shapes = attention_shapes(model)
+        targets = [path for path in shapes if id(model.get_submodule(path)) not in excluded]
         if not targets:
-            raise _no_target(model, len(seen), len(frozen))
-        for path in targets.keys() - held.keys():
-            keys, values = targets[path]
-            made = attach(model, path, (keys.shape[0], keys.shape[1], keys.shape[2]))
-            with torch.no_grad():
-                made.keys.copy_(keys)
-                made.values.copy_(values)
+            raise _no_target(model, len(shapes), len(frozen))
+        generator = torch.Generator().manual_seed(seed)
+        spread = float(getattr(model.config, "initializer_range", 0.02) or 0.02)
+        with torch.no_grad():
+            for path in targets:
+                if path not in held:
+                    heads, size = shapes[path]
+                    made = attach(model, path, (heads, options.tokens, size))
+                    made.keys.normal_(std=spread, generator=generator)
+                    made.values.normal_(std=spread, generator=generator)
         train_only(model, [each for path, each in prefixes(model).items() if path in targets])
         return model
 

@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    Observed = dict[str, tuple[Tensor, Tensor]]
-    """Keys and values, each [heads, tokens, size], by the path of their attention module."""
-
 ATTENTION = "springtide_prefix"
 """The attention function of models with prefixes."""
 _CHILD = "prefix"
-_SEEN: ContextVar[list[tuple[nn.Module, Tensor, Tensor]] | None] = ContextVar("seen", default=None)
+_SEEN: ContextVar[dict[nn.Module, tuple[int, int]] | None] = ContextVar("seen", default=None)
+"""Heads and size of the keys of the attention modules of a pass, if they are asked for."""
 
 
 class Prefix(nn.Module):
@@ -83,12 +81,8 @@ def prefixes(model: nn.Module) -> dict[str, Prefix]:
     }
 
 
-def observe(model: Any, ids: Tensor) -> Observed:
-    """Return the keys and values of a row of tokens, without those of prefixes.
-
-    Args:
-        model: The model.
-        ids: int64 [tokens].
+def attention_shapes(model: Any) -> dict[str, tuple[int, int]]:
+    """Return the heads and the size of the keys of each attention module, by its path.
 
     Returns:
         Nothing for a model that computes attention itself.
@@ -97,18 +91,19 @@ def observe(model: Any, ids: Tensor) -> Observed:
         return {}
     before, training = model.config._attn_implementation, model.training
     paths = {module: path for path, module in model.named_modules()}
-    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+    seen: dict[nn.Module, tuple[int, int]] = {}
     model.set_attn_implementation(ATTENTION)
     model.train(mode=False)
     token = _SEEN.set(seen)
     try:
         with torch.no_grad():
-            model.base_model(input_ids=ids[None], attention_mask=torch.ones_like(ids[None]))
+            one = torch.ones(1, 1, dtype=torch.long)
+            model.base_model(input_ids=one, attention_mask=one)
     finally:
         _SEEN.reset(token)
         model.train(mode=training)
         model.set_attn_implementation(before)
-    return {paths[module]: (keys[0], values[0]) for module, keys, values in seen}
+    return {paths[module]: shape for module, shape in seen.items()}
 
 
 def _attend(
@@ -121,7 +116,7 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """Compute attention over the prefix of a module, if it has one, and the tokens of the rows."""
     if (seen := _SEEN.get()) is not None:
-        seen.append((module, key, value))
+        seen[module] = (key.shape[1], key.shape[3])
     held = getattr(module, _CHILD, None)
     if isinstance(held, Prefix):
         key, value = held(key, value)
