@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import replace
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from springtide_api.contract import ExitCode
+from springtide_trainer.errors import Refused
 from springtide_trainer.training.checkpoints import Checkpoints, State
 
 if TYPE_CHECKING:
@@ -41,6 +44,36 @@ def test_the_newest_checkpoint_is_restored_bit_equal(checkpoints):
     assert found.step == 7
     assert found.tensors["weight/a"].numpy().tobytes() == odd.numpy().tobytes()
     assert found.numbers == {"moments": {"0": {"step": 3, "rms": 0.1}}}
+
+
+UNREADABLE = {
+    "an object store that does not answer": Refused(
+        "StorageUnavailable", "no answer", code=ExitCode.ENVIRONMENT
+    ),
+    "a disk with an error": OSError(errno.EIO, "Input/output error"),
+    "a full disk of the pod": OSError(errno.ENOSPC, "No space left on device"),
+}
+
+
+@pytest.mark.survives(
+    "Model",
+    "the storage cannot be read when a training looks for its checkpoint",
+    "the attempt fails and is repeated; the checkpoint stays",
+)
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_checkpoint_that_cannot_be_read_now_stays(checkpoints, monkeypatch, name):
+    checkpoints.save(state(10))
+
+    def fail(_: object) -> None:
+        raise UNREADABLE[name]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("springtide_trainer.training.checkpoints.local_path", fail)
+        with pytest.raises(type(UNREADABLE[name])):
+            checkpoints.newest()
+    found = checkpoints.newest()
+    assert found is not None
+    assert found.step == 10
 
 
 def test_only_the_newest_checkpoints_are_kept(checkpoints):

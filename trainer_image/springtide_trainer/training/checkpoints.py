@@ -110,12 +110,18 @@ class Checkpoints:
             self._remove(old)
 
     def newest(self) -> State | None:
-        """Read the newest complete checkpoint of this run; log why newer ones are not used."""
+        """Read the newest complete checkpoint of this run; log why newer ones are not used.
+
+        Raises:
+            Refused, OSError: the storage cannot be read now. That says nothing of the checkpoint.
+        """
         for folder in self._newest_first():
             try:
                 if state := self._read(folder):
                     return state
             except (Refused, SafetensorError, ValueError, KeyError, OSError) as damaged:
+                if not _is_damage(damaged):
+                    raise
                 log.warning(
                     "checkpoint is damaged and was removed",
                     extra={"folder": folder.name, "error": str(damaged)},
@@ -156,3 +162,10 @@ class Checkpoints:
         except FileNotFoundError:
             return
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a file of a checkpoint is missing or has another content."""
+    if isinstance(error, Refused):
+        return error.failure.reason in {"DigestMismatch", "UnsafeArtifact", "MissingModel"}
+    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
