@@ -13,8 +13,8 @@ LEARNING_RATES = {
     "LoRA": "5e-4",
     "AdaLoRA": "1e-3",
     "Adapter": "5e-4",
-    "PromptTuning": "5e-3",
-    "PrefixTuning": "5e-3",
+    "PromptTuning": "2e-2",
+    "PrefixTuning": "2e-2",
 }
 """Default learning rate of each method."""
 

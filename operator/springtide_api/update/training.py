@@ -71,7 +71,7 @@ class Hyperparameters(Model):
     """Optimizer. Default AdamW."""
     learning_rate: Decimal | None = None
     """Peak learning rate. Default: 2e-5 with method Full, 5e-4 with LoRA and Adapter, 1e-3 with
-    AdaLoRA, 5e-3 with PromptTuning and PrefixTuning."""
+    AdaLoRA, 2e-2 with PromptTuning and PrefixTuning."""
     schedule: Literal["Linear", "Cosine", "Constant"] = "Linear"
     """Learning rate schedule after the warm-up. Default Linear."""
     warmup: Fraction = "0.1"
