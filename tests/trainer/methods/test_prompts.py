@@ -9,9 +9,9 @@ import warnings
 import pytest
 import torch
 from peft import PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model
-from trainer.architectures import ARCHITECTURES
+from trainer.architectures import ARCHITECTURES, SMALL
 from trainer.methods.test_lora import inputs, logits, small, take_steps, trained
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, Gemma2Config
 
 from springtide_api.update.training import Training
 from springtide_trainer.artifact import saving
@@ -323,6 +323,15 @@ def test_prefixes_of_a_model_that_computes_attention_itself_are_refused():
     with pytest.raises(Refused, match="'deberta-v2' computes attention itself") as refused:
         prepared("PrefixTuning", small(OWN_ATTENTION))
     assert refused.value.failure.reason == "UnsupportedModel"
+
+
+def test_prefixes_of_a_model_whose_attention_sdpa_does_not_compute_are_refused():
+    """PyTorch's function leaves out the caps of Gemma 2, or sinks of others, without an error."""
+    config = Gemma2Config(**SMALL, head_dim=32, num_key_value_heads=2)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    with pytest.raises(Refused, match="'gemma2' computes attention itself"):
+        prepared("PrefixTuning", model)
+    assert prompt_of(prepared("PromptTuning", model)) is not None
 
 
 def test_a_prompt_takes_positions_and_a_prefix_takes_none():

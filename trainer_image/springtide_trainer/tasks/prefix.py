@@ -85,9 +85,10 @@ def attention_shapes(model: Any) -> dict[str, tuple[int, int]]:
     """Return the heads and the size of the keys of each attention module, by its path.
 
     Returns:
-        Nothing for a model that computes attention itself.
+        Nothing for a model that computes attention itself, or has what PyTorch's function leaves
+        out: caps of the logits, or sinks.
     """
-    if not model._can_set_attn_implementation():
+    if not model._can_set_attn_implementation() or not model._supports_sdpa:
         return {}
     before, training = model.config._attn_implementation, model.training
     paths = {module: path for path, module in model.named_modules()}
