@@ -258,6 +258,27 @@ def test_the_first_pod_leaves_a_shard_that_its_own_pod_has_scored_meanwhile(
     assert len(forwards) == (SHARDS - 1) * MODELS + 1, "it left in the pass of the first model"
 
 
+def test_the_first_pod_looks_for_the_scores_of_a_shard_only_where_there_are_some(
+    large, tmp_path, monkeypatch
+):
+    """In an object store each look is a request: for all shards after each, they would be 500,000
+    for 1000 shards."""
+    loaded = {
+        made.digest: load(local_path(made.uri), made.digest)
+        for made in (large.knowing, large.other)
+    }
+    looks: list[kept_scores.Key] = []
+    read = kept_scores.KeptScores.read
+
+    def counting(self: Any, key: kept_scores.Key) -> Any:
+        looks.append(key)
+        return read(self, key)
+
+    monkeypatch.setattr(kept_scores.KeptScores, "read", counting)
+    sharing(large, tmp_path, loaded.__getitem__).score_rest()
+    assert len(looks) == len(set(looks)) == SHARDS
+
+
 def test_the_first_pod_reports_the_rows_that_all_pods_have_scored(large):
     run, seen = asked(large, "progress-1"), []
     pod(large, run, 1)

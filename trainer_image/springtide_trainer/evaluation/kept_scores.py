@@ -12,7 +12,7 @@ import logging
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ class Key:
         """Return the key of rows that these libraries score."""
         return Key(rows, count, tuple(models), _library())
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """Name of the folder."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

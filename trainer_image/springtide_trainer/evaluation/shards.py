@@ -149,8 +149,11 @@ class ShardScorer:
         """
         found: dict[Key, list[Scored]] = {}
         while True:
+            there = self._kept.names()  # in an object store, a look for each shard takes hours
             for key in (shard.key for shard in self._shards):
-                if key not in found and (scored := self._kept.read(key)):
+                if key in found or key.folder not in there:
+                    continue
+                if scored := self._kept.read(key):
                     found[key] = scored
             missing = [shard for shard in self._shards if shard.key not in found]
             if not missing:
