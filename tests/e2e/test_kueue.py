@@ -236,3 +236,34 @@ def test_a_training_on_two_nodes_is_admitted_as_a_whole_preempted_and_promoted(e
     record = example.generations()[number]["status"]["training"]
     assert (record["attempt"], record["failedAttempts"]) == (1, 0)
     assert record["gpuSeconds"] > 1.5 * record["runningSeconds"] > 0, "of both pods"
+
+
+@pytest.mark.survives(
+    "Queues",
+    "an evaluation in shards has more pods than the whole quota has GPUs",
+    "a real Kueue admits as many as fit, the others run after them, in the same attempt",
+)
+def test_an_evaluation_of_more_pods_than_the_quota_has_gpus_is_admitted(example):
+    example.show("delete", "job/first", "--ignore-not-found", "--now")
+    example.wait(lambda now: "live" in now, what="a live generation")
+    few = {"hyperparameters": {"maxSteps": 20}, "compute": {"nodes": 1}}
+    example.edit({"data": {"window": {"rowsPerShard": 1000}}, "training": few})
+    month = f"2026-{len(list(example.folder('data').glob('2026-*'))) + 1:02}"
+    example.deliver(f"{month}.csv.gz", small_model.month(month, 2500))
+    example.request("run", month)
+
+    def admitted(_=None):
+        jobs = [job for job in example.jobs("evaluate") if job["spec"]["completions"] == 3]
+        return [job for job in jobs if not job["spec"]["suspend"]]
+
+    example.wait(admitted, what="the admission of the evaluation", seconds=400)
+    (job,) = admitted()
+    assert job["spec"]["parallelism"] == GPUS
+    number = int(job["metadata"]["labels"]["springtide.dev/generation"])
+
+    def judged(_):
+        return example.generations()[number]["status"].get("verdict") != "Pending"
+
+    example.wait(judged, what="the verdict", seconds=300)
+    record = example.generations()[number]["status"]["evaluation"]
+    assert (record["attempt"], record["failedAttempts"]) == (1, 0)

@@ -435,6 +435,15 @@ def test_a_job_in_a_queue_is_created_suspended_and_admitted_as_a_whole(stage: st
     assert not [key for key in named if "kueue" in key], "neither a partial admission nor a pod's"
 
 
+def test_kueue_may_admit_some_pods_of_an_evaluation_in_shards() -> None:
+    """Its pods may be more than the whole quota has GPUs for, and it would never be admitted."""
+    fewest = "kueue.x-k8s.io/job-min-parallelism"
+    made = scored_by(2, Placement(queue_name="gpus"))
+    assert made["metadata"]["annotations"][fewest] == "1"
+    for other in (scored_by(2), scored_by(1, Placement(queue_name="gpus"))):
+        assert fewest not in other["metadata"]["annotations"]
+
+
 def test_a_job_without_a_queue_is_not_created_suspended() -> None:
     made = a_job("train", placement=Placement())
     assert "suspend" not in made["spec"]

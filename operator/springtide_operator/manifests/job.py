@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from springtide_api.names import (
     ANNOTATION_CURSOR,
     ANNOTATION_EXCLUDED,
+    ANNOTATION_FEWEST,
     ANNOTATION_GPUS,
     ANNOTATION_IMAGE,
     ANNOTATION_PLACEMENT,
@@ -96,7 +97,7 @@ def job(
             "name": run.job,
             "namespace": update.namespace,
             "labels": known | ({LABEL_QUEUE: queue} if queue else {}),
-            "annotations": _annotations(update, start),
+            "annotations": _annotations(update, start) | _fewest(start, queue),
             "ownerReferences": [owner_reference(update)],
         },
         "spec": {
@@ -117,6 +118,15 @@ def _completions(start: StartJob) -> dict[str, Any]:
     pods = max(start.nodes, scoring)
     mode = {"completionMode": "Indexed"} if scoring > 1 else {}
     return {"completions": pods, "parallelism": pods, **mode}
+
+
+def _fewest(start: StartJob, queue: str | None) -> dict[str, str]:
+    """Let Kueue admit some pods of an evaluation in shards: the first one can finish alone.
+
+    Without it Kueue never admits more pods than the whole quota has GPUs for.
+    """
+    several = start.run.evaluate is not None and start.run.evaluate.pods > 1
+    return {ANNOTATION_FEWEST: "1"} if queue and several else {}
 
 
 def _labels_of(update: Meta, start: StartJob, pods: JobPods) -> tuple[dict[str, str], str | None]:
