@@ -255,8 +255,8 @@ def test_an_edit_of_what_a_probe_reads_starts_it_again() -> None:
         ({"method": {"type": "LoRA", "lora": {}}}, "5e-4"),
         ({"method": {"type": "AdaLoRA", "adaLora": {}}}, "1e-3"),
         ({"method": {"type": "Adapter", "adapter": {}}}, "5e-4"),
-        ({"method": {"type": "PromptTuning", "promptTuning": {}}}, "5e-3"),
-        ({"method": {"type": "PrefixTuning", "prefixTuning": {}}}, "5e-3"),
+        ({"method": {"type": "PromptTuning", "promptTuning": {}}}, "2e-2"),
+        ({"method": {"type": "PrefixTuning", "prefixTuning": {}}}, "2e-2"),
         ({"method": {"type": "LoRA", "lora": {}}, "hyperparameters": {"epochs": 2}}, "5e-4"),
         (
             {
