@@ -131,3 +131,21 @@ def test_adversarial_rows_disturb_words_and_not_what_is_trained_beside_them(worl
     )
     plain = world.run_file("plain", method=METHODS[kind], hyperparameters=QUICK)
     assert world.train(run).artifact.digest != world.train(plain).artifact.digest
+
+
+@pytest.mark.parametrize("kind", [*METHODS, "bottlenecks"])
+def test_no_update_begins_with_an_artifact_that_has_them(world, import_folder, kind):
+    method = METHODS.get(kind, {"type": "Adapter", "adapter": {"width": 4}})
+    made = world.train(world.run_file(method=method, hyperparameters=QUICK)).artifact
+    with pytest.raises(Refused, match="and no update begins with them; use a generation") as no:
+        import_folder(local_path(made.uri))
+    assert no.value.failure.reason == "UnsupportedModel"
+
+
+def test_a_model_beside_a_file_of_the_name_of_ours_is_imported(
+    publish_model, import_folder, tmp_path
+):
+    source = publish_model(tmp_path / "trained", ["no", "yes"])
+    expected = import_folder(source).digest
+    (source / "prompt.json").write_text('{"system": "You are a shop assistant."}')
+    assert import_folder(source).digest == expected

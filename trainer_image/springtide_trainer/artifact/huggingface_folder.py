@@ -27,6 +27,8 @@ SETTINGS_LIMIT = 1 << 20
 HEADER_LIMIT = 100_000_000
 """Maximum bytes of a safetensors header, as in the safetensors library."""
 INDEX = "model.safetensors.index.json"
+ADAPTED = "model.adapted*.safetensors"
+"""Weights of an artifact whose model has parts that plain transformers does not know."""
 
 
 def inspect(folder: Path, field: str) -> None:
@@ -92,6 +94,12 @@ def _weights(folder: Path, field: str) -> list[Path]:
             "convert it to model.safetensors"
         )
         raise Refused("UnsafeArtifact", message, field)
+    if any(folder.glob(ADAPTED)):
+        message = (
+            f"{folder} has bottleneck adapters, a prompt or prefixes, and no update begins with "
+            "them; use a generation from before them, or the initial model of its update"
+        )
+        raise Refused("UnsupportedModel", message, field)
     message = f"{folder} has no model.safetensors; save the weights in this format"
     raise Refused("MissingModel", message, field)
 

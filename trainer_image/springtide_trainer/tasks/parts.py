@@ -112,7 +112,8 @@ def load(auto: Any, folder: Path, **options: Any) -> Any:
         The model with its parts; with `output_loading_info=True` also the report of missing
         weights.
     """
-    kind = next((kind for kind in KINDS if (folder / f"{kind.name}.json").is_file()), None)
+    # A folder of a user may have a file prompt.json of another meaning.
+    kind = next((kind for kind in KINDS if (folder / f"{kind.name}.safetensors").is_file()), None)
     loaded = load_model(auto, folder, variant=VARIANT if kind else None, **options)
     if kind:
         _restore(loaded, kind, folder)
