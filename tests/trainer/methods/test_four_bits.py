@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import bitsandbytes
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -132,5 +133,13 @@ def test_a_model_without_linear_layers_of_torch_is_refused():
 def test_without_bitsandbytes_a_training_is_refused_and_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(Refused, match=r"name an image that has it in training\.image") as refused:
+        LoRA().prepare(small(), training(quantization="NF4"), seed=1)
+    assert refused.value.failure.reason == "MissingPackage"
+
+
+@pytest.mark.parametrize("version", ["0.9", "0.49.2", "0.49.0.dev0"])
+def test_an_older_bitsandbytes_which_transposes_weights_is_refused(monkeypatch, version):
+    monkeypatch.setattr(bitsandbytes, "__version__", version)
+    with pytest.raises(Refused, match=f"is {version}, and at least 0.50 is needed") as refused:
         LoRA().prepare(small(), training(quantization="NF4"), seed=1)
     assert refused.value.failure.reason == "MissingPackage"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FIELD = "spec.training.method.lora.quantization"
+_OLDEST = (0, 50)
+"""Earlier versions of bitsandbytes multiply by the transposed weights of these layers."""
 
 
 class FourBits(nn.Module):
@@ -90,7 +92,7 @@ def _library() -> Any:
     """Import bitsandbytes.
 
     Raises:
-        Refused: it is not installed.
+        Refused: it is not installed, or too old.
     """
     try:
         import bitsandbytes
@@ -101,4 +103,13 @@ def _library() -> Any:
             "training.image, or remove quantization",
             _FIELD,
         ) from missing
+    found = bitsandbytes.__version__
+    if tuple(map(int, found.split(".")[:2])) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise Refused(
+            "MissingPackage",
+            f"bitsandbytes is {found}, and at least {oldest} is needed; name an image that has it "
+            "in training.image, or remove quantization",
+            _FIELD,
+        )
     return bitsandbytes
