@@ -4,6 +4,7 @@ import json
 
 from springtide_operator.cluster.api.objects import moment
 from springtide_operator.cluster.reading.observed_jobs import (
+    lacks_pods,
     observed_job,
     observed_pod,
     why_no_pod,
@@ -61,6 +62,16 @@ def test_an_image_that_cannot_be_pulled_is_named():
     )
     starting = {"waiting": {"reason": "ContainerCreating"}}
     assert why_waiting(pod(containerStatuses=[{"state": starting}])) == ""
+
+
+def test_a_job_of_which_kueue_admitted_some_pods_lacks_none_of_the_others():
+    raw = job()
+    raw["spec"] = {"completions": 5, "parallelism": 2}
+    assert lacks_pods(raw, [pod("a")])
+    assert not lacks_pods(raw, [pod("a"), pod("b")])
+    assert not lacks_pods(raw, [pod("a"), pod("b"), pod("c")]), "a is over"
+    raw["spec"]["suspend"] = True
+    assert not lacks_pods(raw, [])
 
 
 def test_quota_and_pod_security_are_read_from_the_newest_event():

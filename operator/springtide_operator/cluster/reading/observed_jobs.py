@@ -42,6 +42,16 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 _LACKS = re.compile(r"Insufficient ([^\s,.;]+(?:\.[^\s,.;]+)*)")
 
 
+def lacks_pods(raw: Raw, pods: Sequence[Raw]) -> bool:
+    """Whether a Job that may run has fewer pods than should run at a time.
+
+    Kueue may have admitted fewer than there are completions; the others are created later.
+    """
+    spec = raw["spec"]
+    at_a_time = min(int(spec.get(name) or 1) for name in ("completions", "parallelism"))
+    return len(pods) < at_a_time and not spec.get("suspend") and not true_conditions(raw)
+
+
 def observed_job(raw: Raw, pods: Iterable[Raw], problem: str) -> ObservedJob:
     """Read one Job.
 

@@ -16,7 +16,12 @@ from springtide_api.update.status import UpdateStatus
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, POD, UPDATE
 from springtide_operator.cluster.api.objects import controller_uid, owned_by, true_conditions, whole
 from springtide_operator.cluster.reading.job_set_reader import JobSetReader, is_of_job_set
-from springtide_operator.cluster.reading.observed_jobs import observed_job, observed_pod, why_no_pod
+from springtide_operator.cluster.reading.observed_jobs import (
+    lacks_pods,
+    observed_job,
+    observed_pod,
+    why_no_pod,
+)
 from springtide_operator.cluster.reading.observed_targets import (
     claim_names,
     not_copied,
@@ -212,7 +217,7 @@ class Observer:
                 metadata["uid"], await self.live_reader.pods(metadata["namespace"], labels)
             )
         problem = ""
-        if len(own) < wanted and not raw["spec"].get("suspend") and not true_conditions(raw):
+        if lacks_pods(raw, own):
             events = await self.live_reader.events(metadata["namespace"], metadata["uid"])
             problem = why_no_pod(events)
         return observed_job(raw, own, problem)
