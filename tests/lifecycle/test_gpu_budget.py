@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from lifecycle.invariants import Invariants
+from lifecycle.passing_time import runs
 from lifecycle.world import MONTHS, World, with_generation_one
 
 from springtide_operator.lifecycle.jobs.failures import MAX_BACK_OFF
@@ -44,14 +45,6 @@ def job_of(world: World, stage: str, number: int) -> str:
 
 def jobs(world: World, stage: str) -> list[str]:
     return [name for name, job in world.jobs.items() if job.stage == stage]
-
-
-def runs(world: World, name: str, time: timedelta) -> None:
-    """Let the pod of a Job run for a time."""
-    world.begin(name)
-    world.settle()
-    world.now += time
-    world.settle()
 
 
 def succeeds(world: World, name: str, after: timedelta) -> None:

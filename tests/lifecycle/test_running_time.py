@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from lifecycle.passing_time import passes
 from lifecycle.world import World, with_generation_one
 
 from springtide_operator.lifecycle.jobs.failures import MAX_BACK_OFF
@@ -34,11 +35,6 @@ def train_job(world: World) -> str:
 
 def training(world: World):
     return world.generation(2).status.training
-
-
-def passes(world: World, time: timedelta) -> None:
-    world.now += time
-    world.settle()
 
 
 @pytest.mark.survives(

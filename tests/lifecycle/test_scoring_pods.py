@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from lifecycle.invariants import Invariants
+from lifecycle.passing_time import passes, runs
 from lifecycle.world import World, with_generation_one
 
 from springtide_api.update.data import MAX_SCORING_PODS, Window
@@ -34,17 +35,6 @@ def scoring(pods: int = 3, **compute: object) -> tuple[World, str]:
 
 def evaluations(world: World) -> list[str]:
     return [name for name in world.job_names_ever if "-g2-evaluate-" in name]
-
-
-def passes(world: World, time: timedelta) -> None:
-    world.now += time
-    world.settle()
-
-
-def runs(world: World, name: str, time: timedelta) -> None:
-    world.begin(name)
-    world.settle()
-    passes(world, time)
 
 
 def only(world: World, name: str, *running: int) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from lifecycle.invariants import Invariants
+from lifecycle.passing_time import passes, runs
 from lifecycle.world import World, with_generation_one
 
 from springtide_operator.lifecycle.queues.observed import ObservedKind
@@ -41,17 +42,6 @@ def on_two_nodes(**compute: object) -> tuple[World, str]:
 
 def trainings(world: World) -> list[str]:
     return [name for name in world.job_names_ever if "-g2-train-" in name]
-
-
-def passes(world: World, time: timedelta) -> None:
-    world.now += time
-    world.settle()
-
-
-def runs(world: World, name: str, time: timedelta) -> None:
-    world.begin(name)
-    world.settle()
-    passes(world, time)
 
 
 def test_a_training_on_two_nodes_is_a_job_set_and_is_promoted() -> None:

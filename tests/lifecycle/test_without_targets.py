@@ -246,7 +246,8 @@ def live_through(written: int | None = None) -> World:
 
 @pytest.mark.survives(
     "Operator",
-    "ends after one to three writes of each plan, in the whole life of an update without targets",
+    "ends after one to three writes of each plan while an update without targets promotes, is "
+    "rolled back and promotes again",
     "the lineage is the same: each generation continues from the live one, a rollback returns",
 )
 @pytest.mark.parametrize("written", [0, 1, 2, 3])

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from forks import Fork
+from trainer.damage import DAMAGES, damage
 from trainer.evaluation.conftest import Shop, in_shards, make_model, rows_of, with_window, write_csv
 
 from springtide_api.contract import EvaluateOutput, ExitCode, Result, RunFile
@@ -184,27 +185,12 @@ def test_a_pod_that_is_killed_at_any_write_is_continued_by_the_next_attempt(
 @pytest.mark.survives(
     "Jobs and pods", "the scores of a shard are damaged", "they are made again; same scores"
 )
-@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "no sidecar", "other rows"])
-def test_damaged_scores_of_a_shard_are_made_again(large, expected, forwards, caplog, damage):
-    run = asked(large, f"{damage.replace(' ', '')}-1")
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_scores_of_a_shard_are_made_again(large, expected, forwards, caplog, how):
+    run = asked(large, f"{how.replace(' ', '')}-1")
     pod(large, run, 1)
     (folder,) = kept(large)
-    path, sidecar = folder / "1-predictions.npy", folder / kept_scores.SIDECAR
-    content = bytearray(path.read_bytes())
-    match damage:
-        case "flipped":
-            content[len(content) // 2] ^= 1
-            path.write_bytes(content)
-        case "cut":
-            path.write_bytes(content[: len(content) // 2])
-        case "missing":
-            path.unlink()
-        case "no sidecar":
-            sidecar.unlink()
-        case _:
-            written = json.loads(sidecar.read_text())
-            written["key"]["rows"] = "sha256:0/Holdout"
-            sidecar.write_text(json.dumps(written))
+    damage(how, folder / "1-predictions.npy", folder / kept_scores.SIDECAR)
     assert equal(scores(large, output(pod(large, run))), expected)
     assert "damaged scores are made again" in caplog.text
     assert len(forwards) == (SHARDS + 1) * MODELS

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from trainer.damage import DAMAGES, damage
 from trainer.training.conftest import toy_rows
 
 from springtide_trainer.artifact import token_cache, tokens
@@ -93,26 +94,11 @@ def test_a_cache_that_would_take_more_than_half_of_the_free_space_is_not_kept(
 
 
 @pytest.mark.survives("Data", "a damaged cache of tokens", "it is made again; same weights")
-@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "no sidecar", "other rows"])
-def test_a_damaged_cache_is_made_again(world, counted, caplog, damage):
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_cache_is_made_again(world, counted, caplog, how):
     first = train(world, "first")
     (cache,) = caches(world)
-    path, sidecar = cache / "input_ids.bin", cache / token_cache.SIDECAR
-    content = bytearray(path.read_bytes())
-    match damage:
-        case "flipped":
-            content[len(content) // 2] ^= 1
-            path.write_bytes(content)
-        case "cut":
-            path.write_bytes(content[: len(content) // 2])
-        case "missing":
-            path.unlink()
-        case "no sidecar":
-            sidecar.unlink()
-        case _:
-            written = json.loads(sidecar.read_text())
-            written["key"]["rows"] = "sha256:0/train"
-            sidecar.write_text(json.dumps(written))
+    damage(how, cache / "input_ids.bin", cache / token_cache.SIDECAR)
     assert train(world, "second") == first
     assert "damaged token cache is made again" in caplog.text
     assert counted == [240, 240]
