@@ -259,15 +259,15 @@ class Operator:
             return None
         outbox = Outbox(
             timedelta(seconds=sink.repeat_seconds),
-            lambda reason: metrics.notifications_dropped.labels(reason).inc(),
+            lambda reason: metrics.notifications.dropped.labels(reason).inc(),
         )
         text = "Notifications that wait to be delivered."
         metrics.gauge("springtide_notifications_waiting", text, outbox.waiting)
         return Notifier(
             sink,
             outbox,
-            count_delivered=metrics.notifications_delivered.inc,
-            count_failed=lambda reason: metrics.notification_failures.labels(reason).inc(),
+            count_delivered=metrics.notifications.delivered.inc,
+            count_failed=lambda reason: metrics.notifications.failures.labels(reason).inc(),
         )
 
     def _register(self) -> None:

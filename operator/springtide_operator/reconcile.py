@@ -20,7 +20,6 @@ from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import UPDATE
 from springtide_operator.cluster.writing.refused import Refused
 from springtide_operator.lifecycle.decide import decide
-from springtide_operator.lifecycle.evaluation.approval import AWAITING
 from springtide_operator.lifecycle.state.observation import InvalidUpdate
 from springtide_operator.lifecycle.state.observed import Refusal
 from springtide_operator.lifecycle.state.plan import CreateGeneration, StartJob, subject
@@ -118,7 +117,7 @@ class Reconciler:
             self.observer.probe_slots.wait(*key, waits=False)
             self._written.pop(key, None)
             self._refusals.pop(key, None)
-            self.metrics.remove_update(*key)
+            self.metrics.updates.remove(*key)
             self.sampling.remove(*key)
             if self.outbox is not None:
                 self.outbox.forget(key)
@@ -220,7 +219,7 @@ class Reconciler:
 
         It may be too early, or another client has changed the update meanwhile.
         """
-        self._update_metrics(key, plan)
+        self.metrics.updates.show(*key, plan=plan)
         status = plan.status.plain()
         differs = self.actuator.status_writer.differs(UPDATE, key, status, UpdateStatus)
         if not differs:
@@ -255,36 +254,6 @@ class Reconciler:
         self.observer.terminating.add(key.namespace)
         log.info("namespace is being deleted", error=str(error))
         return ReconcileResult(TERMINATING_SECONDS if known else 0.0)
-
-    def _update_metrics(self, key: NamespacedName, plan: Plan) -> None:
-        status, metrics = plan.status, self.metrics
-        served = status.pinned or status.live
-        through = status.freshness.served_data_through
-        values = {
-            metrics.live_generation: status.live.number if status.live else None,
-            metrics.served_generation: served.number if served else None,
-            metrics.served_data: through.timestamp() if through else None,
-        }
-        for gauge, value in values.items():
-            metrics.set_or_remove(gauge, *key, value=value)
-        metrics.pinned.labels(*key).set(1 if status.pinned else 0)
-        true = {each.type for each in status.conditions if each.status == "True"}
-        self.metrics.stalled.labels(*key).set(1 if "Stalled" in true else 0)
-        self.metrics.action_required.labels(*key).set(1 if "ActionRequired" in true else 0)
-        found = {s.metric: (s.verdict, float(s.value) if s.value else None) for s in plan.samples}
-        self.metrics.set_analysis(*key, values=found)
-        self.metrics.canary_weight.labels(*key).set(plan.canary_weight or 0)
-        self.metrics.warm_pods.labels(*key).set(plan.warm_pods)
-        self.metrics.warm_pods_missing.labels(*key).set(plan.warm_pods_missing)
-        self.metrics.holdback_weight.labels(*key).set(plan.holdback_weight or 0)
-        waits = any(each.reason == AWAITING for each in status.conditions)
-        self.metrics.awaiting_approval.labels(*key).set(1 if waits else 0)
-        self.metrics.rollbacks.labels(*key).set(status.counters.rolled_back)
-        metrics.gpu_seconds.show(*key, values={(): status.counters.gpu_seconds})
-        used: dict[tuple[str, ...], float] = {
-            (str(each.number),): each.gpu_seconds for each in status.history if each.gpu_seconds
-        }
-        metrics.generation_gpu_seconds.show(*key, values=used)
 
 
 def _has_no_pod(job: ObservedJob) -> bool:

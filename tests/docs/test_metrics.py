@@ -5,7 +5,7 @@ import re
 from docs.pages import ROOT
 
 PAGE = ROOT / "docs/operations.md"
-DEFINED = re.compile(r'(?:Counter|Gauge|Histogram|gauges?|_by_update)\(\s*"(springtide_[a-z_]+)"')
+DEFINED = re.compile(r'(?:Counter|Gauge|Histogram|gauges?|UpdateMetric)\(\s*"(springtide_[a-z_]+)"')
 CODE = ("operator/springtide_operator", "trainer_image/springtide_server")
 
 

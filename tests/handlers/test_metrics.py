@@ -1,8 +1,33 @@
 """Series of updates: each shows what is true now, and none outlives its update."""
 
+from datetime import UTC, datetime
+
+from springtide_api.generation.rollout import AnalysisSample
+from springtide_api.update.status import Counters, GenerationRef, HistoryEntry, UpdateStatus
+from springtide_operator.lifecycle.state.plan import Plan
 from springtide_operator.metrics import Metrics
 
 SHOP = {"namespace": "search", "update": "shop"}
+OTHER = {"namespace": "search", "update": "other"}
+NOW = datetime(2025, 3, 1, tzinfo=UTC)
+
+
+def plan_of(samples=None, **status):
+    """A plan with this status, and the newest verdict and value of these metrics."""
+    newest = tuple(
+        AnalysisSample(time=NOW, metric=metric, verdict=verdict, value=value)
+        for metric, (verdict, value) in (samples or {}).items()
+    )
+    return Plan((), (), UpdateStatus(**status), None, samples=newest)
+
+
+def used(total, by_generation):
+    """The GPU seconds of an update and of its generations."""
+    history = [
+        HistoryEntry(number=n, verdict="Accepted", gpu_seconds=each)
+        for n, each in by_generation.items()
+    ]
+    return plan_of(counters=Counters(gpu_seconds=total), history=history)
 
 
 def analysis(metrics):
@@ -18,8 +43,10 @@ def analysis(metrics):
 
 def test_only_the_newest_verdict_and_value_of_each_metric_are_shown():
     metrics = Metrics()
-    metrics.set_analysis(**SHOP, values={"errors": ("Pass", 0.01), "p99": ("Pass", 0.2)})
-    metrics.set_analysis(**SHOP, values={"errors": ("NoData", None), "clicks": ("Fail", 0.0)})
+    before = plan_of({"errors": ("Pass", "0.01"), "p99": ("Pass", "0.2")})
+    metrics.updates.show(**SHOP, plan=before)
+    now = plan_of({"errors": ("NoData", None), "clicks": ("Fail", "0.0")})
+    metrics.updates.show(**SHOP, plan=now)
     assert analysis(metrics) == {
         ("verdict", "errors"): "NoData",
         ("verdict", "clicks"): "Fail",
@@ -29,40 +56,39 @@ def test_only_the_newest_verdict_and_value_of_each_metric_are_shown():
 
 def test_after_a_bake_and_without_the_update_there_are_no_series():
     metrics = Metrics()
-    metrics.set_analysis(**SHOP, values={"errors": ("Pass", 0.01)})
-    metrics.set_analysis("search", "other", values={"errors": ("Fail", 1.0)})
-    metrics.set_analysis(**SHOP, values={})
+    metrics.updates.show(**SHOP, plan=plan_of({"errors": ("Pass", "0.01")}))
+    metrics.updates.show(**OTHER, plan=plan_of({"errors": ("Fail", "1.0")}))
+    metrics.updates.show(**SHOP, plan=plan_of())
     assert analysis(metrics) == {("verdict", "errors"): "Fail", ("value", "errors"): 1.0}
-    metrics.remove_update("search", "other")
+    metrics.updates.remove(**OTHER)
     assert analysis(metrics) == {}
 
 
 def test_a_number_that_an_update_has_no_longer_is_not_shown():
     metrics = Metrics()
     name = "springtide_live_generation"
-    metrics.set_or_remove(metrics.live_generation, **SHOP, value=3)
+    metrics.updates.show(**SHOP, plan=plan_of(live=GenerationRef(name="shop-g3", number=3)))
     assert metrics.registry.get_sample_value(name, SHOP) == 3
-    metrics.set_or_remove(metrics.live_generation, **SHOP, value=None)
+    metrics.updates.show(**SHOP, plan=plan_of(live=None))
     assert metrics.registry.get_sample_value(name, SHOP) is None
-    metrics.set_or_remove(metrics.live_generation, **SHOP, value=0)
+    metrics.updates.show(**SHOP, plan=plan_of(live=GenerationRef(name="shop-g0", number=0)))
     assert metrics.registry.get_sample_value(name, SHOP) == 0
-    metrics.remove_update(**SHOP)
+    metrics.updates.remove(**SHOP)
     assert metrics.registry.get_sample_value(name, SHOP) is None
 
 
 def test_a_counter_of_a_status_goes_on_where_it_was_and_is_read_as_a_counter():
     metrics = Metrics()
     total, each = "springtide_gpu_seconds_total", "springtide_generation_gpu_seconds_total"
-    metrics.gpu_seconds.show(**SHOP, values={(): 7200})
-    metrics.generation_gpu_seconds.show(**SHOP, values={("1",): 3600, ("2",): 3600})
-    metrics.gpu_seconds.show("search", "other", values={(): 0})
+    metrics.updates.show(**SHOP, plan=used(7200, {1: 3600, 2: 3600}))
+    metrics.updates.show(**OTHER, plan=used(0, {}))
     types = {family.name: family.type for family in metrics.registry.collect()}
     assert types["springtide_gpu_seconds"] == "counter"
     assert metrics.registry.get_sample_value(total, SHOP) == 7200
     assert metrics.registry.get_sample_value(each, SHOP | {"generation": "2"}) == 3600
-    metrics.generation_gpu_seconds.show(**SHOP, values={("2",): 3600})
+    metrics.updates.show(**SHOP, plan=used(7200, {2: 3600}))
     assert metrics.registry.get_sample_value(each, SHOP | {"generation": "1"}) is None
-    metrics.remove_update(**SHOP)
+    metrics.updates.remove(**SHOP)
     assert metrics.registry.get_sample_value(total, SHOP) is None
     assert metrics.registry.get_sample_value(each, SHOP | {"generation": "2"}) is None
-    assert metrics.registry.get_sample_value(total, SHOP | {"update": "other"}) == 0
+    assert metrics.registry.get_sample_value(total, OTHER) == 0
