@@ -138,6 +138,24 @@ def rejected_twice(**gate: object) -> World:
     return world
 
 
+def test_the_hold_of_a_generation_is_reported_though_a_user_ended_that_of_a_deleted_one() -> None:
+    world = World()
+    world.settle()
+    for month in ("2025-01", "2025-02", "2025-03", "2025-04"):
+        world.months.append(month)
+        world.aucs[month] = (0.5, 0.5)
+        world.rounds(10)
+        if world.condition("ActionRequired").reason == "RejectedTwice" and not world.asked:
+            world.ask("reject@1")
+            world.settle()
+            assert world.update.status.acknowledged_holds == ["shop-g2"]
+            for name in ("shop-g1", "shop-g2"):
+                world.delete_generation(name)
+            world.rounds(20)
+    assert max(world.generations) == "shop-g2", "the numbers of deleted ones are used again"
+    assert world.condition("ActionRequired").reason == "RejectedTwice"
+
+
 def test_two_rejections_offer_retry_only_while_a_run_on_the_same_rows_can_start() -> None:
     message = rejected_twice().condition("ActionRequired").message
     assert "retry@<token> to train again, or reject@<token>" in message

@@ -292,6 +292,7 @@ def test_pods_that_are_lost_lose_their_share_until_they_are_there_again(how: str
     world.settle()
     assert noted[0] == ("weights", (100, 0))
     assert (world.weights(), rollout_of(world).holdback_seen_at) == ((100, 0), None)
+    assert world.condition("ActionRequired").status == "False"
     world.canary_pods_ready = True
     later(world, 3)
     assert (world.canary.number, world.weights()) == (1, (90, 10))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import canary_name
+from springtide_operator.lifecycle.state.plan import RECHECK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,12 @@ def in_steps(rollout: RolloutStatus) -> bool:
 def present(seen: Observation) -> tuple[ObservedCanary, ...]:
     """Our canaries that exist, those that are being deleted included."""
     return tuple(each for each in seen.canaries if each.ours and each.deployment.uid)
+
+
+def is_edited_at_once(seen: Observation, canary: ObservedCanary) -> bool:
+    """Whether a client edited a canary soon after its creation: that client is not raced."""
+    young = canary.created is not None and seen.now - canary.created < RECHECK
+    return bool(canary.edited_by) and young
 
 
 def canary_of(seen: Observation, target: ObservedTarget) -> ObservedCanary | None:

@@ -59,6 +59,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
             "previous": _ref(seen.lineage.previous, "promoted_at"),
             "candidate": _candidate(under_way),
             "cursor": _cursor(seen),
+            "acknowledged_holds": _acknowledged(seen),
             "freshness": Freshness(
                 served_data_through=served.status.trained_through if served else None
             ),
@@ -127,6 +128,17 @@ def _cursor(seen: Observation) -> Cursor:
             "released": list(seen.lineage.training_only),
         }
     )
+
+
+def _acknowledged(seen: Observation) -> list[str]:
+    """The holds that a user ended, of generations that are there.
+
+    One that is deleted may leave its name to another, whose hold no user has seen.
+    """
+    there = {g.metadata.name for g in seen.generations}
+    return [
+        each for each in seen.update.status.acknowledged_holds if each.partition("/")[0] in there
+    ]
 
 
 def _last_run(seen: Observation) -> LastRun | None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.names import canary_name
-from springtide_operator.lifecycle.canary.canaries import in_steps, present, spec_steps
+from springtide_operator.lifecycle.canary.canaries import (
+    in_steps,
+    is_edited_at_once,
+    present,
+    spec_steps,
+)
 from springtide_operator.lifecycle.canary.gateway import (
     recorded_route,
     weight_conflict,
@@ -16,7 +21,7 @@ from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem
 from springtide_operator.lifecycle.routes.weights import canary_service
 from springtide_operator.lifecycle.state.generations import rolling
-from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
+from springtide_operator.lifecycle.state.plan import Step, Waiting
 from springtide_operator.lifecycle.steps.shift import is_shifted
 
 if TYPE_CHECKING:
@@ -109,7 +114,7 @@ def suspended(rollout: RolloutStatus) -> Waiting:
 def _edited(seen: Observation) -> Waiting | None:
     """Whether a canary that was just created is edited: a client that always does is not raced."""
     for canary in present(seen):
-        if canary.edited_by and canary.created and seen.now - canary.created < RECHECK:
+        if is_edited_at_once(seen, canary):
             message = (
                 f"Deployment {canary.name}: {canary.edited_by} changed its pod template; it is "
                 "created again as it was, at most every 30 seconds: let that client leave it alone"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.canary.canaries import canary_of, present
+from springtide_operator.lifecycle.canary.canaries import (
+    canary_of,
+    is_edited_at_once,
+    present,
+)
 from springtide_operator.lifecycle.canary.gateway import selector_labels
 from springtide_operator.lifecycle.canary.start import target_problem
 from springtide_operator.lifecycle.rollout.availability import available
@@ -58,7 +62,7 @@ def _pods_missing(
 ) -> Waiting | None:
     """Why pods of the previous generation are not there, where only a user can change that."""
     pods, live = canary.deployment, seen.lineage.live
-    if canary.edited_by:
+    if is_edited_at_once(seen, canary):
         message = (
             f"Deployment {canary.name}: {canary.edited_by} changed its pod template; it is created "
             "again as it was, at most every 30 seconds: let that client leave it alone"

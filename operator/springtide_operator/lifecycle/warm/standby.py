@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from springtide_operator.lifecycle.canary.canaries import canary_of, present
+from springtide_operator.lifecycle.canary.canaries import (
+    canary_of,
+    is_edited_at_once,
+    present,
+)
 from springtide_operator.lifecycle.canary.gateway import ALL, recorded_route
 from springtide_operator.lifecycle.rollout.availability import available, not_serving
 from springtide_operator.lifecycle.rollout.rollback import is_stuck, removed_targets_returning
 from springtide_operator.lifecycle.rollout.rollback_decision import rollback_target
 from springtide_operator.lifecycle.rollout.target_facts import claimed_by_another
 from springtide_operator.lifecycle.state.generations import bakes, rolling, unknown_value
-from springtide_operator.lifecycle.state.plan import RECHECK
 
 if TYPE_CHECKING:
     from springtide_api.generation.rollout import RolloutRoute
@@ -109,8 +112,8 @@ def is_standby(seen: Observation, generation: ModelGeneration, canary: ObservedC
 
     At most every 30 seconds: a client that always edits it is not raced.
     """
-    young = canary.created is not None and seen.now - canary.created < RECHECK
-    return not not_serving(generation, [canary.deployment]) and (not canary.edited_by or young)
+    unedited = not canary.edited_by or is_edited_at_once(seen, canary)
+    return unedited and not not_serving(generation, [canary.deployment])
 
 
 def _stays(seen: Observation, rolled_back: ModelGeneration, target: ObservedTarget) -> bool:
