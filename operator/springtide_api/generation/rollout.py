@@ -10,13 +10,16 @@ from springtide_api.generation.comparison import Comparison
 from springtide_api.schema import Decimal, Digest, Model, Name, ObjectName, Text, Time, Word
 from springtide_api.update.rollout import Target, TargetEnv, TargetRef
 
+MAX_WEIGHT = 1_000_000
+"""Of a backend, by the Gateway API."""
+
 
 class RuleWeight(Model):
     """The weight of a target's Service in one rule of its HTTPRoute before the rollout."""
 
     rule: Annotated[int, Field(ge=0, le=15)]
     """Index of the rule, from 0."""
-    weight: Annotated[int, Field(ge=0, le=1_000_000)]
+    weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)]
     """Weight of the Service. That of the canary was 0."""
 
 

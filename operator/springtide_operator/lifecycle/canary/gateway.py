@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from springtide_api.generation.rollout import RolloutRoute, RuleWeight
+from springtide_api.generation.rollout import MAX_WEIGHT, RolloutRoute, RuleWeight
 from springtide_api.names import LABEL_CANARY, LABEL_ROLE, canary_name
+from springtide_operator.lifecycle.canary.canaries import canary_of
 from springtide_operator.lifecycle.canary.weights import canary_pods
 from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
 from springtide_operator.lifecycle.routes.problems import (
@@ -70,15 +71,25 @@ def recorded_routes(seen: Observation, rollout: RolloutStatus) -> dict[str, Roll
 
 
 def new_route(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:
-    """What is recorded of a target's route when its canary starts; None with traffic Replicas."""
+    """What is recorded of a target's route when its canary starts; None with traffic Replicas.
+
+    The route of the spec, but that of a canary which is there and lost its record: it has its
+    requests by that one.
+    """
     declared, routing = target.target, seen.routings.get(target.target.target_ref.name)
-    if routing is None or declared.service is None or declared.http_route is None:
+    if routing is None:
+        return None
+    service, name = declared.service, declared.http_route
+    there = canary_of(seen, target)
+    if there and there.ours and routing.route.uid and routing.route.name == there.route:
+        service, name = there.service, there.route
+    if service is None or name is None:
         return None
     weights = [
-        RuleWeight(rule=rule, weight=stable.weight)
-        for rule, (stable, _) in pairs(routing.route, declared.service).items()
+        RuleWeight(rule=rule, weight=min(stable.weight + canary.weight, MAX_WEIGHT))
+        for rule, (stable, canary) in pairs(routing.route, service).items()
     ]
-    return RolloutRoute(name=declared.http_route, service=declared.service, weights=weights)
+    return RolloutRoute(name=name, service=service, weights=weights)
 
 
 def route_of(seen: Observation, target: ObservedTarget) -> RolloutRoute | None:

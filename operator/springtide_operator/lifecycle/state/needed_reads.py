@@ -68,9 +68,10 @@ def routed_targets(
     generations: Sequence[ModelGeneration],
     canaries: Sequence[ObservedCanary],
 ) -> tuple[Target, ...]:
-    """Targets with an HTTPRoute: where a record may lead to a canary, then those of the spec.
+    """Targets with an HTTPRoute, each with one: of its record, of its canary, or of the spec.
 
-    Then those of canaries that neither names: the record was deleted, and the spec was edited.
+    A canary whose record was deleted has its requests by the route that it was created with,
+    whatever the spec names by then.
     """
     recorded = [
         each.declared()
@@ -82,7 +83,7 @@ def routed_targets(
     declared = [each for each in update.spec.rollout.targets if each.http_route]
     left = [_target_of(each) for each in canaries if each.ours and each.route and _is_named(each)]
     found: dict[str, Target] = {}
-    for target in (*recorded, *declared, *left):
+    for target in (*recorded, *left, *declared):
         found.setdefault(target.target_ref.name, target)
     return tuple(found.values())
 

@@ -82,7 +82,7 @@ def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
     for target in seen.targets:
         name, route = target.target.target_ref.name, new_route(seen, target)
         if route is not None and canary_name(name) in left:
-            found[name] = RolloutRoute(name=route.name, service=route.service)
+            found.setdefault(name, RolloutRoute(name=route.name, service=route.service))
     for name, route in recorded.items():
         routing = seen.routings.get(name)
         given = route.weight or route.withdrawn_at is None or seen.now - route.withdrawn_at < DRAIN
