@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from local_cluster.object_store import ACCESS, SECRET
 from trainer.objects.conftest import NOW, training
+from trainer.training.processes.test_pods import message, processes_of, start_pod
 
 from springtide_api.contract import ExitCode, Result
+from springtide_trainer.objects.folders import COMMIT
 from springtide_trainer.objects.store import is_object_uri
 from springtide_trainer.stages.runner import opened, run_stage
 from springtide_trainer.storage import Home
 
 pytestmark = pytest.mark.object_store
+
+__all__ = ["start_pod"]  # a fixture
 
 
 @pytest.fixture
@@ -143,3 +149,48 @@ def test_several_processes_train_from_a_store_and_one_of_them_commits(
     committed = json.loads(bucket.store.read("storage/shop/ranker/results/g1-train-1.json"))
     assert committed["train"]["artifact"]["digest"] == made.digest
     assert not bucket.keys("storage/shop/ranker/checkpoints")
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "one of two processes of a training with FSDP and an object store is killed",
+    "the next attempt resumes from the last checkpoint in the store",
+)
+def test_a_training_with_fsdp_is_resumed_from_a_checkpoint_in_a_store(
+    update, bucket, deliver, published_model, start_pod, tmp_path, capfd
+):
+    deliver(1, 2, 3)
+    parent = update.run("import", "g0-import-1", **{"import": {"uri": published_model}})
+    window = update.run("probe", "probe-1", probe=NOW).result.probe.window
+    update.recipe["training"] |= {
+        "hyperparameters": {"maxSteps": 120, "batchSize": 16, "learningRate": "1e-3"},
+        "checkpoint": {"everySteps": 10},
+        "parallelism": {"type": "FSDP"},
+    }
+    blocks = training(update, parent.result.imported, window)
+
+    first = start_pod(update.run_file("train", "g1-train-1", **blocks), 2)
+    while not _checkpoints(bucket):
+        assert first.poll() is None, "the pod ended before its first checkpoint"
+        time.sleep(0.05)
+    os.kill(processes_of(first)[1], signal.SIGKILL)
+    assert first.wait() == 128 + signal.SIGKILL
+
+    saved = max(_checkpoints(bucket))
+
+    second = start_pod(update.run_file("train", "g1-train-2", **blocks), 2)
+    assert second.wait() == 0
+    result = message(tmp_path, "g1-train-2")
+    assert (result.ok, result.train.steps) == (True, 120)
+    assert f'"step": {int(saved.removeprefix("step-"))}, "of": 120' in capfd.readouterr().err
+    assert not bucket.keys("storage/shop/ranker/checkpoints")
+
+
+def _checkpoints(bucket) -> set[str]:
+    """Return the names of the committed checkpoints."""
+    keys = bucket.keys("storage/shop/ranker/checkpoints/g1")
+    return {
+        folder.rsplit("/", 1)[-1]
+        for key in keys
+        if (folder := key.removesuffix(f"/{COMMIT}")) != key
+    }
