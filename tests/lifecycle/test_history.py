@@ -37,6 +37,15 @@ def test_reports_are_deleted_with_their_generation_including_earlier_attempts() 
     assert all(path.startswith("/models/search/shop/reports/shop-") for path in reports)
 
 
+def test_what_pods_left_with_the_checkpoints_of_a_promoted_generation_is_deleted_with_it() -> None:
+    world = after_promotions(5, generations=2)
+
+    deleted = {s.run.number: s.run.collect.delete for s in world.runs.values() if s.run.collect}
+    assert deleted.keys() == {1, 2, 3}
+    for number, paths in deleted.items():
+        assert f"/models/search/shop/checkpoints/g{number}" in paths
+
+
 def test_a_report_outside_the_updates_folder_is_not_deleted() -> None:
     world = after_promotions(2, generations=2)
     name = "shop-g1"

@@ -19,6 +19,10 @@ KEPT = "storage/shop/ranker/checkpoints/g1"
 PODS, SHARDS = 2, 3
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
 @pytest.fixture
 def pod(update, deliver, published_model):
     """Run one of the pods of an evaluation of 120 rows in shards of 50."""
@@ -68,6 +72,31 @@ def test_a_pod_that_scored_in_vain_leaves_nothing(pod, bucket, monkeypatch):
 
     monkeypatch.setattr(kept_scores, "commit_folder", after_the_first_pod)
     assert pod(1).code == ExitCode.DONE
+    assert not bucket.keys(KEPT)
+
+
+@pytest.mark.survives(
+    "Jobs and pods",
+    "a pod of an evaluation is killed after it wrote scores that the first pod no longer needs",
+    "they stay in the object store until their generation is deleted from the history",
+)
+def test_scores_of_a_pod_that_was_killed_after_the_result_are_deleted_with_their_generation(
+    pod, update, bucket, monkeypatch
+):
+    commit = kept_scores.commit_folder
+
+    def around_the_first_pod(*args):
+        monkeypatch.setattr(kept_scores, "commit_folder", commit)
+        assert pod(0).code == ExitCode.DONE
+        commit(*args)
+        raise Killed
+
+    monkeypatch.setattr(kept_scores, "commit_folder", around_the_first_pod)
+    with pytest.raises(Killed):
+        pod(1)
+    assert len(commits(bucket)) == 1
+    listed = [f"{bucket.uri}/{KEPT}"]
+    assert update.run("collect", "g1-collect-1", collect={"delete": listed}).code == ExitCode.DONE
     assert not bucket.keys(KEPT)
 
 
