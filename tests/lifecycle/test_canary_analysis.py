@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lifecycle.test_canary import set_strategy, started, summary
+from lifecycle.canary_scenes import set_strategy, started, summary
 from lifecycle.world_traffic import REFUSED
 
 from springtide_operator.lifecycle.state.plan import Query

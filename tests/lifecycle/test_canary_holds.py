@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from lifecycle.test_canary import STEPS, later, set_strategy, started, strategy, with_live
+from lifecycle.canary_scenes import STEPS, later, set_strategy, started, strategy, with_live
 
 from springtide_operator.lifecycle.state.observed import ObservedTarget
 

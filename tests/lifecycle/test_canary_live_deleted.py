@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lifecycle.test_canary import STEPS, later, set_strategy, started
+from lifecycle.canary_scenes import STEPS, later, set_strategy, started
 from lifecycle.test_canary_analysis import LATENCY, RATIO, analysed, minutes, rollout_of
 
 if TYPE_CHECKING:

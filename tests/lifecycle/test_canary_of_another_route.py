@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from lifecycle.test_canary import later
-from lifecycle.test_gateway_canary import TARGET, gateway, started
+from lifecycle.canary_scenes import later
+from lifecycle.gateway_scenes import TARGET, gateway, started
 
 from springtide_api.generation.rollout import RolloutStatus
 

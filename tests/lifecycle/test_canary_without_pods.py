@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from lifecycle.test_canary import STEPS, later, summary
-from lifecycle.test_gateway_canary import gateway, rollout_of, route_record, started
+from lifecycle.canary_scenes import STEPS, later, summary
+from lifecycle.gateway_scenes import gateway, rollout_of, route_record, started
 
 if TYPE_CHECKING:
     from lifecycle.world import World

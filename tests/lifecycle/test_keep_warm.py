@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from lifecycle.test_canary import STEPS, later
-from lifecycle.test_gateway_canary import TARGET, gateway, rollout_of, with_live
+from lifecycle.canary_scenes import STEPS, later
+from lifecycle.gateway_scenes import TARGET, gateway, rollout_of, with_live
 from lifecycle.warm_scenes import QUOTA, WARM, ask_for_a_rollback, baking, notes, warm
 
 if TYPE_CHECKING:

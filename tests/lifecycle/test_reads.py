@@ -1,6 +1,6 @@
 """When ReplicaSets are read: in a rollout, and before weights are deleted. When Services are."""
 
-from lifecycle.test_canary import later
+from lifecycle.canary_scenes import later
 from lifecycle.warm_scenes import ask_for_a_rollback, warm
 from lifecycle.world import World, with_generation_one
 

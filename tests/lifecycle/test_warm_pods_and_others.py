@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from lifecycle.test_canary import later
-from lifecycle.test_gateway_canary import TARGET, gateway, rollout_of
+from lifecycle.canary_scenes import later
+from lifecycle.gateway_scenes import TARGET, gateway, rollout_of
 from lifecycle.warm_scenes import WARM, ask_for_a_rollback, baking, notes, warm
 from lifecycle.world import digest
 

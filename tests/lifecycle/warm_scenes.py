@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.test_gateway_canary import begin, rollout_of, with_live
+from lifecycle.gateway_scenes import begin, rollout_of, with_live
 
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary, Serve
 
 if TYPE_CHECKING:
     from lifecycle.world import World
-
 
 WARM: dict[str, Any] = {"bake": {"duration": "1h"}, "rollback": {"keepWarm": True}}
 QUOTA = "quota exceeded: pods: 18"
