@@ -240,6 +240,9 @@ class Model(BaseModel):
 
 M = TypeVar("M", bound=type[BaseModel])
 
+Rules = tuple[tuple[str, str], ...]
+"""CEL expressions, each with the message of what it refuses."""
+
 
 def cel(expression: str, message: str, *shown: str) -> Callable[[M], M]:
     """Attach a CEL rule to a type. Rules are written to the CRD in source order.
@@ -257,11 +260,20 @@ def cel(expression: str, message: str, *shown: str) -> Callable[[M], M]:
         ]
         validation["messageExpression"] = " + ".join([*values, '")"'])
 
+    return _attached(validation)
+
+
+def cel_rules(*rules: tuple[str, str]) -> Callable[[M], M]:
+    """Attach CEL rules, each an expression and its message, in this order."""
+    return _attached(*({"rule": rule, "message": message} for rule, message in rules))
+
+
+def _attached(*validations: dict[str, str]) -> Callable[[M], M]:
     def attach(model: M) -> M:
         extra = model.model_config.get("json_schema_extra")
         known: dict[str, Any] = dict(extra) if isinstance(extra, dict) else {}
         # Decorators run from the lowest one up.
-        rules = [validation, *known.get(VALIDATIONS, [])]
+        rules = [*validations, *known.get(VALIDATIONS, [])]
         model.model_config["json_schema_extra"] = {**known, VALIDATIONS: rules}
         model.model_rebuild(force=True)
         return model

@@ -6,27 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from springtide_api.placement import Gpu
-from springtide_api.schema import (
-    Decimal,
-    Duration,
-    Fraction,
-    LabelKey,
-    Labels,
-    LabelValue,
-    Model,
-    ObjectName,
-    cel,
-)
+from springtide_api.schema import Decimal, Duration, Fraction, Model, cel, cel_rules
+from springtide_api.update.compute import Compute
 from springtide_api.update.method import LEARNING_RATES, Method
 from springtide_api.update.model import GradualPruning
 from springtide_api.update.retention import Retention
 from springtide_api.update.robustness import PseudoLabels, Robustness, Unlabelled
-
-Quantity = Annotated[
-    str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
-]
-"""A Kubernetes quantity, such as "500m" or "8Gi"."""
+from springtide_api.update.training_rules import TRAINING
 
 
 class Freeze(Model):
@@ -168,89 +154,6 @@ class Checkpoint(Model):
     """Number of checkpoints to keep. Default 2."""
 
 
-@cel(
-    "quantity(self.cpu).isGreaterThan(quantity('0'))",
-    "cpu must be greater than 0, such as 500m or 2",
-    "cpu",
-)
-@cel(
-    "!quantity(self.memory).isLessThan(quantity('64Mi'))",
-    "memory must be at least 64Mi; give the unit, such as 8Gi",
-    "memory",
-)
-class Resources(Model):
-    """Resource requests and limits of a pod. For memory, the request equals the limit."""
-
-    cpu: Quantity = "1"
-    """CPU cores, such as "2" or "500m". They also determine the number of threads. Default 1."""
-    memory: Quantity = "4Gi"
-    """Memory, such as 8Gi. Default 4Gi."""
-
-
-@cel(
-    "has(self.key) || self.operator == 'Exists'",
-    "a toleration without key needs operator Exists; set key, or Exists to accept every taint",
-)
-@cel(
-    "!has(self.value) || self.operator == 'Equal'",
-    "value goes with operator Equal; remove value or set Equal",
-)
-class Toleration(Model):
-    """A node taint that the pod tolerates."""
-
-    key: LabelKey | None = None
-    """Key of the taint. Default, with operator Exists: all taints."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """How the value is compared. Default Equal."""
-    value: LabelValue | None = None
-    """Value of the taint. Default: empty."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint. Default: all effects."""
-
-
-@cel(
-    "!quantity(self.importMemory).isLessThan(quantity('64Mi'))",
-    "importMemory must be at least 64Mi; give the unit, such as 8Gi",
-    "importMemory",
-)
-@cel(
-    "self.gpusPerNode <= 1 || !has(self.gpu) || !has(self.gpu.resourceName)"
-    " || !(self.gpu.resourceName.contains('/mig-') || self.gpu.resourceName.endsWith('.shared'))",
-    "gpusPerNode must be 0 or 1 with slices of GPUs and with shared ones, which cannot exchange"
-    " gradients; set gpu.resourceName to whole GPUs, or gpusPerNode to 1",
-)
-class Compute(Model):
-    """Resources and placement of the training pods."""
-
-    nodes: Annotated[int, Field(ge=1, le=16)] = 1
-    """Pods that train together, each with gpusPerNode and resources. With several, a training is a
-    JobSet (jobset.x-k8s.io), whose controller must be installed; a pod that fails ends the attempt
-    of all. For pods of the evaluation, see data.window.rowsPerShard. Default 1."""
-    gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs of each training pod. With several, one process trains on each, as training.parallelism
-    says. A pod of the evaluation has at most one. Default 0."""
-    gpu: Gpu = Gpu()
-    """Which GPUs. Default: nvidia.com/gpu."""
-    resources: Resources = Resources()
-    """CPU and memory of the training and evaluation pods. Default: 1 core and 4Gi."""
-    import_memory: Quantity = "2Gi"
-    """Memory of the pod that imports model.initial, such as 16Gi. It loads the model in FP32 (4
-    bytes per parameter) and writes it; three times that size is enough, with serving.optimise five
-    times. Default 2Gi."""
-    node_selector: Labels = {}
-    """Labels that the node must have. Default: any node."""
-    tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
-    """Node taints that the pods tolerate. Default: none."""
-    shared_memory: Quantity | None = None
-    """Size of /dev/shm, through which GPUs exchange gradients where nothing faster connects them.
-    What is used of it counts as memory of the pod. Default 64Mi, with several GPUs 1Gi."""
-    priority_class_name: ObjectName | None = None
-    """PriorityClass of the pods. Default: the default of the cluster."""
-    pending_timeout: Duration | None = None
-    """An attempt fails if its pod is pending, or its Job in a queue, longer than this. Default: no
-    limit."""
-
-
 class Parallelism(Model):
     """How a training uses several GPUs, of its pod or of several.
 
@@ -285,146 +188,7 @@ class Limits(Model):
     stay the same. Fail: the run is Failed. Default HalveBatch."""
 
 
-@cel(
-    "!has(self.method) || self.method.type == 'Full' || !has(self.hyperparameters)"
-    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.embeddings",
-    "only method Full trains the word embeddings; remove hyperparameters.freeze.embeddings or set"
-    " method.type to Full",
-)
-@cel(
-    "!has(self.method) || !(self.method.type in ['Adapter', 'PromptTuning', 'PrefixTuning'])"
-    " || !has(self.retention) || !has(self.retention.interpolation)",
-    "methods Adapter, PromptTuning and PrefixTuning exclude retention.interpolation: the parent may"
-    " lack the parameters that are trained; remove interpolation, or set method.type to Full or"
-    " LoRA",
-)
-@cel(
-    "!has(self.method) || self.method.type != 'PromptTuning' || !has(self.hyperparameters)"
-    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.lowerLayers == 0",
-    "method PromptTuning excludes hyperparameters.freeze.lowerLayers: it trains no layer, and its"
-    " gradients pass through all of them; set lowerLayers to 0",
-)
-@cel(
-    "!has(self.method) || !(self.method.type in ['PromptTuning', 'PrefixTuning'])"
-    " || !has(self.retention) || !has(self.retention.distillation)",
-    "methods PromptTuning and PrefixTuning exclude retention.distillation: what a candidate"
-    " computes before its first step is not what the live model computes; remove distillation, or"
-    " set method.type to Full or LoRA",
-)
-@cel(
-    "!has(self.method) || self.method.type != 'AdaLoRA' || !has(self.hyperparameters)"
-    " || self.hyperparameters.precision != 'FP16'",
-    "method AdaLoRA excludes precision FP16, which skips steps whose gradients are not finite: they"
-    " cannot be ranked; set hyperparameters.precision to Auto, BF16 or FP32",
-)
-@cel(
-    "!has(self.method) || self.method.type != 'AdaLoRA' || !has(self.parallelism)"
-    " || self.parallelism.type != 'FSDP'",
-    "method AdaLoRA excludes parallelism.type FSDP: ranks are compared over whole adapters, and"
-    " each GPU has a part of them; set parallelism.type to DDP, or method.type to LoRA",
-)
-@cel(
-    "!has(self.retention) || !has(self.retention.interpolation) || has(self.earlyStopping)",
-    "retention.interpolation needs earlyStopping: alphas are compared by its metric on its"
-    " validation split; set earlyStopping, or remove interpolation",
-)
-@cel(
-    "!has(self.retention) || !has(self.retention.interpolation) || !has(self.method)"
-    " || !has(self.method.lora) || self.method.lora.continuation != 'Continue'",
-    "retention.interpolation would change the merged weights, but not the adapter that the next"
-    " generation continues; remove interpolation, or set method.lora.continuation to Fresh without"
-    " rebaseEvery",
-)
-@cel(
-    "!has(self.method) || !has(self.method.lora) || !has(self.method.lora.quantization)"
-    " || !has(self.parallelism) || self.parallelism.type != 'FSDP'",
-    "method.lora.quantization excludes parallelism.type FSDP, which cannot divide weights of 4"
-    " bits; set parallelism.type to DDP, or remove quantization",
-)
-@cel(
-    "!has(self.method) || !has(self.method.lora) || !has(self.method.lora.quantization)"
-    " || !has(self.retention) || !has(self.retention.interpolation)",
-    "method.lora.quantization excludes retention.interpolation, which needs the whole weights of"
-    " the candidate and of its parent on the GPU; remove one of them",
-)
-@cel(
-    "!has(self.robustness) || !has(self.robustness.averaging)"
-    " || !has(self.robustness.averaging.lastK) || !has(self.earlyStopping)",
-    "robustness.averaging.lastK excludes earlyStopping: which steps are the last ones is not known"
-    " before the run stops; set averaging.ema, or remove earlyStopping",
-)
-@cel(
-    "!has(self.robustness) || !has(self.robustness.adversarial) || !has(self.hyperparameters)"
-    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.lowerLayers == 0",
-    "robustness.adversarial excludes hyperparameters.freeze.lowerLayers: the outputs of frozen"
-    " layers are stored, and from them no embedding is left to disturb; set lowerLayers to 0, or"
-    " remove adversarial",
-)
-@cel(
-    "!has(self.robustness) || !has(self.robustness.augmentation) || !has(self.hyperparameters)"
-    " || !has(self.hyperparameters.freeze) || self.hyperparameters.freeze.lowerLayers == 0",
-    "robustness.augmentation excludes hyperparameters.freeze.lowerLayers: the outputs of frozen"
-    " layers are stored once for each row, and an augmented row has others in each epoch; set"
-    " lowerLayers to 0, or remove augmentation",
-)
-@cel(
-    "!has(self.retention) || !has(self.retention.ewc) || !has(self.method)"
-    " || self.method.type == 'Full'",
-    "retention.ewc needs method Full: adapters are new weights, for which no Fisher information was"
-    " left; remove ewc, or set method.type to Full",
-)
-@cel(
-    "!has(self.retention) || !has(self.retention.ewc) || !has(self.parallelism)"
-    " || self.parallelism.type != 'FSDP'",
-    "parallelism.type FSDP excludes retention.ewc, whose Fisher information is computed with the"
-    " whole model on one GPU; remove ewc, or set type to DDP",
-)
-@cel(
-    "!has(self.pruning) || !has(self.method) || self.method.type == 'Full'",
-    "pruning needs method Full: what adapters add to a weight that is zero would make it another"
-    " number; remove pruning, or set method.type to Full",
-)
-@cel(
-    "!has(self.pruning) || !has(self.hyperparameters) || !has(self.hyperparameters.freeze)"
-    " || self.hyperparameters.freeze.lowerLayers == 0",
-    "pruning excludes hyperparameters.freeze.lowerLayers: a frozen layer is not trained, so it"
-    " cannot make up for the weights that it loses; set lowerLayers to 0, or remove pruning",
-)
-@cel(
-    "!has(self.pruning) || !has(self.earlyStopping)",
-    "pruning excludes earlyStopping, whose best weights may be those of a step before all are"
-    " pruned; remove one of them",
-)
-@cel(
-    "!has(self.pruning) || !has(self.parallelism) || self.parallelism.type != 'FSDP'",
-    "pruning excludes parallelism.type FSDP: the smallest weights are those of a whole layer, and"
-    " each GPU has a part of it; set parallelism.type to DDP, or remove pruning",
-)
-@cel(
-    "!has(self.unlabelled) || !has(self.parallelism) || self.parallelism.type != 'FSDP'",
-    "unlabelled excludes parallelism.type FSDP: rows are labelled with the whole parent on one GPU;"
-    " set parallelism.type to DDP, or remove unlabelled",
-)
-@cel(
-    "!has(self.parallelism) || self.parallelism.type != 'FSDP' || !has(self.hyperparameters)"
-    " || self.hyperparameters.optimizer != 'Adafactor'",
-    "parallelism.type FSDP excludes optimizer Adafactor, whose state is means over whole matrices;"
-    " set hyperparameters.optimizer to AdamW or SGD, or type to DDP",
-)
-@cel(
-    "!has(self.parallelism) || self.parallelism.type != 'FSDP' || !has(self.retention)"
-    " || !has(self.retention.interpolation)",
-    "parallelism.type FSDP excludes retention.interpolation, which needs the whole model and its"
-    " parent on each GPU; remove interpolation, or set type to DDP",
-)
-@cel(
-    "!has(self.compute) || !has(self.hyperparameters)"
-    " || self.compute.nodes * (self.compute.gpusPerNode > 0 ? self.compute.gpusPerNode : 1)"
-    " <= self.hyperparameters.batchSize * self.hyperparameters.gradientAccumulation",
-    "compute.gpusPerNode times nodes is larger than hyperparameters.batchSize times"
-    " gradientAccumulation, the rows of a step, so that some GPUs would have none; lower"
-    " gpusPerNode or nodes, or raise batchSize",
-)
+@cel_rules(*TRAINING)
 class Training(Model):
     """How a candidate is trained from the live weights."""
 
