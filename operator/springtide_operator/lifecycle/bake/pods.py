@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.rollout.availability import not_serving
+from springtide_operator.lifecycle.rollout.failing_pods import failing_facts
 from springtide_operator.lifecycle.rollout.rollout_clock import recorded_targets
 from springtide_operator.lifecycle.rollout.target_problems import idle, targets_problem
-from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -23,31 +23,18 @@ if TYPE_CHECKING:
 
 
 def pod_facts(seen: Observation, generation: ModelGeneration, now: datetime) -> dict[str, object]:
-    """What must be written about the pods; empty: nothing.
-
-    A pod that crashes again and again is available in between. So the time since the first failure
-    is kept until all pods have been available for as long as the deadline.
-    """
+    """What must be written about the pods; empty: nothing."""
     rollout = generation.status.rollout
-    since, recovered = rollout.unavailable_since, rollout.recovered_at
     if stops_clock(seen):
-        return {"unavailable_since": None, "recovered_at": None} if since or recovered else {}
+        known = rollout.unavailable_since or rollout.recovered_at
+        return {"unavailable_since": None, "recovered_at": None} if known else {}
     targets = recorded_targets(seen, rollout)
     if targets != rollout.targets:
         return {"targets": targets}
-    if target := failing_target(seen, generation):
-        # Pods that start, as an autoscaler adds them, have a deadline of their own.
-        starting = recovered is not None and not target.trouble
-        if since is None or is_ahead(since, now) or starting:
-            return {"unavailable_since": now, "recovered_at": None}
-        return {"recovered_at": None} if recovered else {}
-    if since is None:
-        return {}
-    if recovered is None or is_ahead(recovered, now):
-        return {"recovered_at": now}
-    if now - recovered >= _deadline(seen):
-        return {"unavailable_since": None, "recovered_at": None}
-    return {}
+    target = failing_target(seen, generation)
+    starting = target is not None and not target.trouble
+    failing, deadline = target is not None, _deadline(seen)
+    return failing_facts(rollout, now, failing=failing, starting=starting, deadline=deadline)
 
 
 def pod_failure(seen: Observation, generation: ModelGeneration, now: datetime) -> str:

@@ -8,11 +8,11 @@ from springtide_api.schema import duration
 from springtide_operator.lifecycle.canary.canaries import canary_of
 from springtide_operator.lifecycle.canary.report import short
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
+from springtide_operator.lifecycle.rollout.failing_pods import failing_facts
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_clock import abort_if_late, failure_of_others
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
-from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,23 +42,9 @@ def wait_for_pods(seen: Observation, generation: ModelGeneration, now: datetime)
 
 
 def pod_facts(seen: Observation, rollout: RolloutStatus, now: datetime) -> dict[str, object]:
-    """What must be written about the pods of a weight that was seen; empty: nothing.
-
-    A pod that crashes again and again is available in between. So the time since the first failure
-    is kept until all pods have been available for as long as the deadline.
-    """
-    since, recovered = rollout.unavailable_since, rollout.recovered_at
-    if not all_available(seen):
-        if since is None or is_ahead(since, now):
-            return {"unavailable_since": now, "recovered_at": None}
-        return {"recovered_at": None} if recovered else {}
-    if since is None:
-        return {}
-    if recovered is None or is_ahead(recovered, now):
-        return {"recovered_at": now}
-    if now - recovered >= duration(seen.update.spec.rollout.deadline):
-        return {"unavailable_since": None, "recovered_at": None}
-    return {}
+    """What must be written about the pods of a weight that was seen; empty: nothing."""
+    deadline = duration(seen.update.spec.rollout.deadline)
+    return failing_facts(rollout, now, failing=not all_available(seen), deadline=deadline)
 
 
 def rescaling(seen: Observation, generation: ModelGeneration) -> tuple[WriteGeneration, ...]:
