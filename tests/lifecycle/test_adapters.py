@@ -6,6 +6,13 @@ from typing import Any
 
 import pytest
 from lifecycle.declared import SPEC
+from lifecycle.lineage_scenes import (
+    a_month_comes,
+    deleted_paths,
+    promote,
+    reject_generation_two,
+    roll_back_generation_three,
+)
 from lifecycle.world import MONTHS, World, digest
 
 from springtide_api.generation.continuation import adapter_left
@@ -19,14 +26,7 @@ def lora(**options: object) -> dict[str, Any]:
 def continuing(promotions: int, *, generations: int = 10, **options: object) -> World:
     history = {"generations": generations}
     world = World(spec={**SPEC, "training": lora(**options), "history": history})
-    for number in range(promotions):
-        a_month_comes(world, number + 2)
-    return world
-
-
-def a_month_comes(world: World, count: int) -> None:
-    world.months = MONTHS[:count]
-    world.rounds(10)
+    return promote(world, promotions)
 
 
 def left_by(world: World, number: int):
@@ -46,8 +46,7 @@ def method_of(world: World, number: int) -> str:
 
 
 def collected(world: World) -> list[str]:
-    runs = [start.run for start in world.runs.values()]
-    return [path.rpartition("/")[2] for run in runs if run.collect for path in run.collect.delete]
+    return [path.rpartition("/")[2] for path in deleted_paths(world)]
 
 
 def has(world: World, number: int) -> bool:
@@ -87,10 +86,7 @@ def test_the_report_of_an_evaluation_has_what_the_training_did_with_the_adapter(
 
 def test_the_adapter_of_a_rejected_generation_is_not_continued() -> None:
     world = continuing(1)
-    world.aucs[MONTHS[2]] = (0.57, 0.60)
-    a_month_comes(world, 3)
-    assert world.generation(2).status.verdict == "Rejected"
-    a_month_comes(world, 4)
+    reject_generation_two(world)
 
     assert left_by(world, 2).generations == 2
     assert taken_by(world, 3) == left_by(world, 1)
@@ -99,14 +95,7 @@ def test_the_adapter_of_a_rejected_generation_is_not_continued() -> None:
 
 def test_after_a_rollback_the_adapter_of_the_live_generation_is_continued() -> None:
     world = continuing(2)
-    world.pods_ready = False
-    a_month_comes(world, 4)
-    world.pods_ready = True
-    world.rounds(3)
-    assert world.generation(3).status.rollout.rolled_back_at
-    world.months = MONTHS[:5]
-    world.ask("retry@again")
-    world.rounds(10)
+    roll_back_generation_three(world)
 
     assert taken_by(world, 4) == left_by(world, 2) == taken_by(world, 3)
     assert left_by(world, 4).generations == 3
@@ -160,14 +149,7 @@ def test_a_full_update_that_is_rejected_is_tried_again_and_replays_where_that_is
 
 def test_a_rollback_of_a_full_update_leaves_it_due() -> None:
     world = continuing(2, rebaseEvery=2)
-    world.pods_ready = False
-    a_month_comes(world, 4)
-    world.pods_ready = True
-    world.rounds(3)
-    assert world.generation(3).status.rollout.rolled_back_at
-    world.months = MONTHS[:5]
-    world.ask("retry@again")
-    world.rounds(10)
+    roll_back_generation_three(world)
 
     assert method_of(world, 4) == "Full"
 

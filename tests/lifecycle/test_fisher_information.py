@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from lifecycle.declared import SPEC
-from lifecycle.world import MONTHS, World
+from lifecycle.lineage_scenes import (
+    a_month_comes,
+    deleted_generations,
+    deleted_paths,
+    leave_the_same_twice,
+    promote,
+    reject_generation_two,
+    roll_back_generation_three,
+)
+from lifecycle.world import World
 
 HELD = {
     **SPEC,
@@ -13,11 +22,7 @@ HELD = {
 
 
 def held(promotions: int) -> World:
-    world = World(spec=HELD)
-    for number in range(promotions):
-        world.months = MONTHS[: number + 2]
-        world.rounds(10)
-    return world
+    return promote(World(spec=HELD), promotions)
 
 
 def left_by(world: World, number: int) -> str | None:
@@ -46,12 +51,7 @@ def test_a_promoted_generation_hands_its_fisher_information_to_the_next_run():
 
 def test_that_of_a_rejected_generation_is_not_used():
     world = held(1)
-    world.aucs[MONTHS[2]] = (0.57, 0.60)
-    world.months = MONTHS[:3]
-    world.rounds(10)
-    assert world.generation(2).status.verdict == "Rejected"
-    world.months = MONTHS[:4]
-    world.rounds(10)
+    reject_generation_two(world)
 
     assert left_by(world, 2) not in (None, left_by(world, 1))
     assert taken_by(world, 3) == left_by(world, 1)
@@ -59,15 +59,7 @@ def test_that_of_a_rejected_generation_is_not_used():
 
 def test_a_rollback_restores_that_of_the_generation_that_is_live_again():
     world = held(2)
-    world.pods_ready = False
-    world.months = MONTHS[:4]
-    world.rounds(10)
-    world.pods_ready = True
-    world.rounds(3)
-    assert world.generation(3).status.rollout.rolled_back_at
-    world.months = MONTHS[:5]
-    world.ask("retry@again")
-    world.rounds(10)
+    roll_back_generation_three(world)
 
     assert taken_by(world, 4) == left_by(world, 2) == taken_by(world, 3)
 
@@ -76,9 +68,8 @@ def test_it_is_deleted_with_the_last_generation_that_left_it():
     world = held(2)
     first = left_by(world, 1)
     for count in (4, 5, 6):
-        world.months = MONTHS[:count]
-        world.rounds(10)
-    deleted = [path for s in world.runs.values() if s.run.collect for path in s.run.collect.delete]
+        a_month_comes(world, count)
+    deleted = deleted_paths(world)
 
     assert deleted.count(folder(first)) == 1
     assert not {folder(left_by(world, number)) for number in (4, 5)} & {*deleted}
@@ -87,18 +78,10 @@ def test_it_is_deleted_with_the_last_generation_that_left_it():
 def test_one_that_two_generations_left_is_kept_until_both_are_deleted():
     world = held(2)
     shared = left_by(world, 1)
-    second = world.generation(2)
-    artifact = second.status.artifact.model_copy(update={"fisher": shared})
-    status = second.status.model_copy(update={"artifact": artifact})
-    world.generations["shop-g2"] = second.model_copy(update={"status": status})
-    for count in (4, 5):
-        world.months = MONTHS[:count]
-        world.rounds(10)
-    gone = {s.run.number for s in world.runs.values() if s.run.collect}
-    deleted = [path for s in world.runs.values() if s.run.collect for path in s.run.collect.delete]
+    leave_the_same_twice(world, "fisher")
 
-    assert gone == {1, 2}
-    assert deleted.count(folder(shared)) == 1
+    assert deleted_generations(world) == {1, 2}
+    assert deleted_paths(world).count(folder(shared)) == 1
 
 
 def test_what_a_generation_names_is_kept_when_nothing_else_is():
@@ -109,8 +92,7 @@ def test_what_a_generation_names_is_kept_when_nothing_else_is():
 
 def test_without_ewc_nothing_about_it_is_in_spec_and_run_file():
     world = World()
-    world.months = MONTHS[:2]
-    world.rounds(10)
+    a_month_comes(world, 2)
     (run,) = (s.run for s in world.runs.values() if s.run.stage == "train")
 
     assert "fisher" not in world.generation(1).spec.data.plain()

@@ -17,6 +17,16 @@ from springtide_operator.lifecycle.state.plan import Serve, StartJob
 RANKER, RERANKER = "Deployment ranker", "Deployment reranker"
 
 
+def rolling_out() -> World:
+    """The target carries generation 2, and no pod of it gets ready."""
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.pods_ready = False
+    while world.target.number != 2:
+        world.round()
+    return world
+
+
 @pytest.mark.survives(
     "Deployments",
     "admission, a quota or missing rights refuse the apply to one of two targets for four hours",
@@ -50,11 +60,7 @@ def test_a_refused_apply_pauses_the_deadline_and_is_reported_until_it_is_accepte
 
 
 def test_a_refused_rollback_is_reported_and_done_once_it_is_accepted() -> None:
-    world = with_generation_one()
-    world.months.append("2025-03")
-    world.pods_ready = False
-    while world.target.number != 2:
-        world.round()
+    world = rolling_out()
     world.refusing = {RANKER: "ApplyRefused"}
     world.rounds(60)
     assert world.target.number == 2
@@ -85,11 +91,7 @@ def test_no_rollout_starts_while_the_finalizer_is_refused() -> None:
     "it is deleted after `rollout.deadline`; an Event names the Deployment and what stays on it",
 )
 def test_a_deleted_update_is_gone_although_its_rollback_is_refused_permanently() -> None:
-    world = with_generation_one()
-    world.months.append("2025-03")
-    world.pods_ready = False
-    while world.target.number != 2:
-        world.round()
+    world = rolling_out()
     world.refusing = {RANKER: "ApplyRefused"}
     world._meta(deletion_timestamp=world.now)
     world.rounds(4)
@@ -107,11 +109,7 @@ def test_a_deleted_update_is_gone_although_its_rollback_is_refused_permanently()
     "the apply is repeated until it is accepted: the refusal counts from the first attempt",
 )
 def test_a_rollback_after_a_deletion_hours_ago_is_not_given_up_at_its_first_refusal() -> None:
-    world = with_generation_one()
-    world.months.append("2025-03")
-    world.pods_ready = False
-    while world.target.number != 2:
-        world.round()
+    world = rolling_out()
     world.refusing = {RANKER: "ApplyRefused"}
     world._meta(deletion_timestamp=world.now)
     world.now += timedelta(hours=5)
@@ -145,11 +143,7 @@ def test_a_refused_job_is_retried_after_its_pause_and_at_once_after_an_edit() ->
 
 
 def test_a_refused_deletion_does_not_block_a_rollout() -> None:
-    world = with_generation_one()
-    world.months.append("2025-03")
-    world.pods_ready = False
-    while world.target.number != 2:
-        world.round()
+    world = rolling_out()
     world.refuse_deletions = world.pods_ready = True
     world.rounds(4)
     assert world.generation(2).status.outcome == "Live"

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from lifecycle.declared import SPEC
-from lifecycle.world import MONTHS, World
+from lifecycle.lineage_scenes import (
+    a_month_comes,
+    deleted_generations,
+    deleted_paths,
+    leave_the_same_twice,
+    promote,
+    reject_generation_two,
+    roll_back_generation_three,
+)
+from lifecycle.world import World
 
 from springtide_api.retained import Replayed
 from springtide_operator.lifecycle.jobs.training_facts import (
@@ -18,11 +27,7 @@ REPLAYING = {**SPEC, "training": {"retention": {"replay": {}}}, "history": {"gen
 
 
 def replaying(promotions: int) -> World:
-    world = World(spec=REPLAYING)
-    for number in range(promotions):
-        world.months = MONTHS[: number + 2]
-        world.rounds(10)
-    return world
+    return promote(World(spec=REPLAYING), promotions)
 
 
 def left_by(world: World, number: int):
@@ -65,12 +70,7 @@ def test_what_was_replayed_is_in_the_status_the_event_and_the_input_of_the_repor
 
 def test_the_buffer_of_a_rejected_generation_is_not_used() -> None:
     world = replaying(1)
-    world.aucs[MONTHS[2]] = (0.57, 0.60)
-    world.months = MONTHS[:3]
-    world.rounds(10)
-    assert world.generation(2).status.verdict == "Rejected"
-    world.months = MONTHS[:4]
-    world.rounds(10)
+    reject_generation_two(world)
 
     assert left_by(world, 2) not in (None, left_by(world, 1))
     assert taken_by(world, 3) == left_by(world, 1)
@@ -78,28 +78,14 @@ def test_the_buffer_of_a_rejected_generation_is_not_used() -> None:
 
 def test_a_rollback_restores_the_buffer_of_the_generation_that_is_live_again() -> None:
     world = replaying(2)
-    world.pods_ready = False
-    world.months = MONTHS[:4]
-    world.rounds(10)
-    world.pods_ready = True
-    world.rounds(3)
-    assert world.generation(3).status.rollout.rolled_back_at
-    world.months = MONTHS[:5]
-    world.ask("retry@again")
-    world.rounds(10)
+    roll_back_generation_three(world)
 
     assert taken_by(world, 4) == left_by(world, 2) == taken_by(world, 3)
 
 
 def test_a_buffer_is_deleted_with_the_last_generation_that_left_it() -> None:
     world = replaying(5)
-    deleted = [
-        path
-        for start in world.runs.values()
-        if start.run.collect
-        for path in start.run.collect.delete
-        if "/buffers/" in path
-    ]
+    deleted = [path for path in deleted_paths(world) if "/buffers/" in path]
     kept = [left_by(world, number).uri for number in (4, 5)]
 
     assert len(deleted) == len(set(deleted)) == 3
@@ -109,25 +95,16 @@ def test_a_buffer_is_deleted_with_the_last_generation_that_left_it() -> None:
 def test_a_buffer_that_two_generations_left_is_kept_until_both_are_deleted() -> None:
     world = replaying(2)
     shared = left_by(world, 1)
-    second = world.generation(2)
-    artifact = second.status.artifact.model_copy(update={"buffer": shared})
-    status = second.status.model_copy(update={"artifact": artifact})
-    world.generations["shop-g2"] = second.model_copy(update={"status": status})
-    for count in (4, 5):
-        world.months = MONTHS[:count]
-        world.rounds(10)
-    gone = {s.run.number for s in world.runs.values() if s.run.collect}
-    deleted = [path for s in world.runs.values() if s.run.collect for path in s.run.collect.delete]
+    leave_the_same_twice(world, "buffer")
 
-    assert gone == {1, 2}
-    assert deleted.count(shared.uri.removeprefix("file://")) == 1
+    assert deleted_generations(world) == {1, 2}
+    assert deleted_paths(world).count(shared.uri.removeprefix("file://")) == 1
 
 
 def test_without_replay_nothing_about_it_is_in_spec_run_file_or_recipe_hash() -> None:
     plain, replayed = World(), World(spec=REPLAYING)
     for world in (plain, replayed):
-        world.months = MONTHS[:2]
-        world.rounds(10)
+        a_month_comes(world, 2)
     (run,) = (s.run for s in plain.runs.values() if s.run.stage == "train")
 
     assert "buffer" not in plain.generation(1).spec.data.plain()
@@ -139,8 +116,7 @@ def test_a_half_life_is_in_the_recipe_and_its_hash_and_none_leaves_both_as_they_
     decaying = {**SPEC, "training": {"retention": {"replay": {"halfLife": "720h"}}}}
     worlds = [World(spec=REPLAYING), World(spec=decaying)]
     for world in worlds:
-        world.months = MONTHS[:2]
-        world.rounds(10)
+        a_month_comes(world, 2)
     plain, decayed = (world.generation(1).spec for world in worlds)
 
     assert plain.recipe.training.retention.replay.plain() == {
@@ -160,8 +136,7 @@ def test_rows_of_slices_are_replayed_ten_of_each_and_another_number_is_another_r
     for replay in replays:
         spec = {**SPEC, "data": data, "training": {"retention": {"replay": replay}}}
         world = World(spec=spec)
-        world.months = MONTHS[:2]
-        world.rounds(10)
+        a_month_comes(world, 2)
         found.append(world.generation(1).spec)
     default, ten, eleven = found
 
