@@ -11,9 +11,10 @@ import shutil
 from pathlib import Path
 
 from local_cluster import processes
-from local_cluster.control_plane import ControlPlane, NotReadyError
+from local_cluster.control_plane import ControlPlane
 from local_cluster.places import API_SERVERS
 from local_cluster.ports import free_ports
+from local_cluster.processes import NotReadyError
 
 ATTEMPTS = 3
 

@@ -14,17 +14,13 @@ from typing import Any
 
 from local_cluster import certificates, processes
 from local_cluster.places import program
-from local_cluster.processes import Daemon
+from local_cluster.processes import Daemon, NotReadyError
 
 SERVICES = "10.96.0.0/16"
 
 
 class KubectlError(RuntimeError):
     """kubectl ended with an error; the message holds its arguments and what it said."""
-
-
-class NotReadyError(RuntimeError):
-    """A part of the cluster ended or did not come up in time; the message holds its last words."""
 
 
 @dataclass(frozen=True)

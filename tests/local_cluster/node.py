@@ -21,9 +21,10 @@ from local_cluster import (
     node_images,
     processes,
 )
-from local_cluster.control_plane import ControlPlane, KubectlError, NotReadyError
+from local_cluster.control_plane import ControlPlane, KubectlError
 from local_cluster.images import ProjectImage
 from local_cluster.places import CLUSTERS, IMAGE_SLOTS, alone, program
+from local_cluster.processes import NotReadyError
 
 DEFAULT_NAME = "local"
 CLIENTS = ("admin", "controller-manager", "scheduler", "proxy", "kubelet", "front-proxy")

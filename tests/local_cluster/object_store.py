@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local_cluster import processes
-from local_cluster.control_plane import NotReadyError
 from local_cluster.node import Node
 from local_cluster.places import program
 from local_cluster.ports import free_port
-from local_cluster.processes import Daemon
+from local_cluster.processes import Daemon, NotReadyError
 from local_cluster.prometheus import DIRECT, WITH_ITS_PARENT
 
 NAME = "versitygw"
@@ -69,14 +68,7 @@ class ObjectStore:
             NotReadyError: it ended or did not answer within a minute.
         """
         self.files.mkdir(parents=True, exist_ok=True)
-        self._daemon.start()
-
-        def done() -> bool:
-            return self._answers() or not self._runs()
-
-        if not processes.waited(done, seconds=60) or not self._runs():
-            last = processes.last_lines(self._daemon.log, 5)
-            raise NotReadyError(f"versitygw is not ready:\n{last}")
+        self._daemon.start_until(self._answers)
 
     def stop(self) -> None:
         """End it as a crash would; its objects stay."""
@@ -113,9 +105,6 @@ class ObjectStore:
         """Return the folder of this machine with the files of a committed folder."""
         folder = self.files / uri.removeprefix("s3://")
         return folder / str(json.loads((folder / "commit.json").read_bytes())["writer"])
-
-    def _runs(self) -> bool:
-        return processes.running(self.home, NAME) is not None
 
     def _answers(self) -> bool:
         try:

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class NotReadyError(RuntimeError):
+    """A part of the cluster ended or did not come up in time; the message holds its last words."""
+
+
 @dataclass(frozen=True)
 class Daemon:
     """One process of a cluster: `argv` run behind `enter`, its log and its pid kept in `home`."""
@@ -38,6 +42,20 @@ class Daemon:
         path = _pid_file(self.home, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
+
+    def start_until(self, answers: Callable[[], bool]) -> None:
+        """Start the process and return when it answers.
+
+        Raises:
+            NotReadyError: it ended or did not answer within a minute.
+        """
+        self.start()
+
+        def ended() -> bool:
+            return running(self.home, self.name) is None
+
+        if not waited(lambda: answers() or ended(), seconds=60) or ended():
+            raise NotReadyError(f"{self.name} is not ready:\n{last_lines(self.log, 5)}")
 
 
 def running(home: Path, name: str) -> int | None:

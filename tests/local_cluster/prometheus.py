@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from local_cluster import processes
-from local_cluster.control_plane import NotReadyError
 from local_cluster.places import program
 from local_cluster.ports import free_port
-from local_cluster.processes import Daemon
+from local_cluster.processes import Daemon, NotReadyError
 
 NAME = "prometheus"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -135,14 +134,7 @@ class Prometheus:
         self.home.mkdir(parents=True, exist_ok=True)
         # JSON is YAML.
         (self.home / "prometheus.yml").write_text(json.dumps(self._config))
-        self._daemon.start()
-
-        def done() -> bool:
-            return self._is_ready() or not self._runs()
-
-        if not processes.waited(done, seconds=60) or not self._runs():
-            last = processes.last_lines(self._daemon.log, 5)
-            raise NotReadyError(f"Prometheus is not ready:\n{last}")
+        self._daemon.start_until(self._is_ready)
 
     def stop(self) -> None:
         """End it as a crash would; its data stays."""
@@ -173,9 +165,6 @@ class Prometheus:
 
         assert processes.waited(there, seconds=seconds, pause=0.1), f"{expression} has no series"
         return found
-
-    def _runs(self) -> bool:
-        return processes.running(self.home, NAME) is not None
 
     def _is_ready(self) -> bool:
         try:
