@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,3 +96,21 @@ def test_a_deleted_update_takes_the_requests_of_a_canary_without_a_record_on_its
     later(world, 1)
     assert not world.canaries
     assert world.update.metadata.finalizers == ()
+
+
+def test_a_rollback_takes_the_requests_of_a_canary_whose_recorded_targets_are_deleted() -> None:
+    world = started()
+    world.target = replace(world.target, paused=True)
+    later(world, 1)
+    kept = world.generation(2).status.rollout.model_copy(update={"targets": []})
+    edit_record(world, kept)
+    world.settle()
+    assert world.weights() == (90, 10)
+    world.target = replace(world.target, paused=False)
+    world.ask("rollback.g2@1")
+    world.settle()
+    assert world.weights() == (100, 0)
+    assert world.canaries, "the gateway may not have followed yet"
+    later(world, 1)
+    assert not world.canaries
+    assert world.generation(2).status.outcome == "RolledBack"

@@ -14,6 +14,7 @@ from springtide_api.names import canary_name
 from springtide_operator.lifecycle.canary.canaries import present
 from springtide_operator.lifecycle.canary.gateway import (
     new_route,
+    recorded_route,
     recorded_routes,
     traffic_record,
     weight_patch,
@@ -67,18 +68,20 @@ def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
     """The recorded routes by target; where no canary is on record, those of canaries left over.
 
     Outside a rollout only those that lead to pods, or may: the owner's weights are left alone. The
-    Deployment of a canary names its route for a spec that names none any more.
+    Deployment of a canary that is not on record names its route, whatever the spec does.
     """
     record = traffic_record(seen)
     recorded = recorded_routes(seen, record.status.rollout) if record else {}
-    if record is not None and record is seen.lineage.rolls:
-        return recorded
     left = {each.name for each in present(seen)}
     found = {  # not validated: a client may write any annotation
         each.of: RolloutRoute.model_construct(name=each.route, service=each.service)
         for each in present(seen)
         if each.route
     }
+    if record is not None and record is seen.lineage.rolls:
+        known = {(each.name, each.service) for each in recorded.values()}  # or renamed
+        lost = {key: each for key, each in found.items() if (each.name, each.service) not in known}
+        return lost | recorded
     for target in seen.targets:
         name, route = target.target.target_ref.name, new_route(seen, target)
         if route is not None and canary_name(name) in left:
@@ -92,9 +95,12 @@ def routes_back(seen: Observation) -> dict[str, RolloutRoute]:
     return found
 
 
-def _is_left_over(seen: Observation, route: RolloutRoute) -> bool:
+def _is_left_over(seen: Observation, name: str, route: RolloutRoute) -> bool:
     """Whether no record tells the weights of a route, nor since when its canary has none."""
-    return traffic_record(seen) is None or (seen.lineage.rolls is None and not route.weights)
+    record = traffic_record(seen)
+    if record is None or recorded_route(record.status.rollout, name) is None:
+        return True
+    return seen.lineage.rolls is None and not route.weights
 
 
 def patch_back(seen: Observation, name: str, route: RolloutRoute) -> SetRouteWeights | None:
@@ -115,7 +121,7 @@ def _record(seen: Observation, routes: Mapping[str, RolloutRoute], now: datetime
     new = [
         name
         for name, route in routes.items()
-        if not (is_unknown(seen, name) or _is_left_over(seen, route))
+        if not (is_unknown(seen, name) or _is_left_over(seen, name, route))
         and (route.withdrawn_at is None or is_ahead(route.withdrawn_at, now))
     ]
     actions = _recorded(seen, new, now)
@@ -179,7 +185,7 @@ def is_drained(
     if canary.name not in routes:
         return True
     name, route = routes[canary.name]
-    if _is_left_over(seen, route) or (seen.lineage.rolls is None and is_unknown(seen, name)):
+    if _is_left_over(seen, name, route) or (seen.lineage.rolls is None and is_unknown(seen, name)):
         # Another client may have given it weight since the record was written.
         left = _drains_until(seen, name, route)
         return not is_unknown(seen, name) and (left is None or now >= left)
@@ -206,7 +212,7 @@ def _drains_until(seen: Observation, name: str, route: RolloutRoute) -> datetime
     was deleted, it has none since the last write to the route at the latest.
     """
     since, routing = route.withdrawn_at, seen.routings.get(name)
-    if since is None and routing is not None and _is_left_over(seen, route):
+    if since is None and routing is not None and _is_left_over(seen, name, route):
         since = routing.route.changed_at
         if since and is_ahead(since, seen.now):
             return None
