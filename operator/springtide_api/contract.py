@@ -22,7 +22,7 @@ TERMINATION_MESSAGE = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
 """Maximum size of a termination message in bytes, as the kubelet enforces it."""
 
-Stage = Literal["import", "probe", "train", "evaluate", "collect"]
+Stage = Literal["import", "probe", "tokenize", "train", "evaluate", "collect"]
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
@@ -87,6 +87,21 @@ class ProbeInput(Model):
     referenced: list[str] | None = None
     """All folders of `<home>/data` that generations refer to. The probe deletes other folders that
     are older than a week. None: it deletes nothing."""
+
+
+class TokenizeInput(Model):
+    """Input of the tokenization of training rows by several pods, before a training.
+
+    It only saves the training time on its GPUs: the training tokenizes what is missing.
+    """
+
+    parent: ArtifactRef
+    """The weights that the training continues from, with the tokenizer."""
+    data: ArtifactRef
+    """Folder of the frozen training rows."""
+    pods: Annotated[int, Field(ge=1)]
+    """Pods that tokenize together, each in shards of data.window.rowsPerShard rows. Its number is
+    in JOB_COMPLETION_INDEX."""
 
 
 class TrainInput(Model):
@@ -188,6 +203,7 @@ class RunFile(Model):
     tracking: Tracking | None = None
     """Where training and evaluation report to, besides their result. None: nowhere."""
     probe: ProbeInput | None = None
+    tokenize: TokenizeInput | None = None
     train: TrainInput | None = None
     evaluate: EvaluateInput | None = None
     imported: Annotated[ImportInput | None, Field(alias="import")] = None

@@ -10,7 +10,7 @@ from lifecycle.invariants import Invariants
 from lifecycle.passing_time import passes, runs
 from lifecycle.world import World, with_generation_one
 
-from springtide_api.update.data import MAX_SCORING_PODS, Window
+from springtide_api.update.data import MAX_SHARD_PODS, Window
 
 HOUR = timedelta(hours=1)
 NO_GPU = "no node has a free nvidia.com/gpu: 0/1 nodes are available"
@@ -53,10 +53,10 @@ def only(world: World, name: str, *running: int) -> None:
 
 
 def test_the_rows_of_the_holdout_say_how_many_pods_score() -> None:
-    assert Window().scoring_pods(10**9) == 1
+    assert Window().pods_for(10**9) == 1
     window = Window(rows_per_shard=1000)
-    found = [window.scoring_pods(rows) for rows in (0, 1, 1000, 1001, 31_001, 10**9)]
-    assert found == [1, 1, 1, 2, 32, MAX_SCORING_PODS]
+    found = [window.pods_for(rows) for rows in (0, 1, 1000, 1001, 31_001, 10**9)]
+    assert found == [1, 1, 1, 2, 32, MAX_SHARD_PODS]
 
 
 def test_an_evaluation_of_many_rows_has_several_pods_and_its_generation_is_promoted() -> None:
@@ -198,7 +198,7 @@ def test_a_suspended_update_suspends_the_job_and_resumes_the_same() -> None:
 
 def test_the_most_pods_fit_a_status_also_after_a_suspension() -> None:
     world, name = scoring(pods=100)
-    assert world.jobs[name].nodes == MAX_SCORING_PODS
+    assert world.jobs[name].nodes == MAX_SHARD_PODS
     runs(world, name, HOUR / 2)
     world.edit(suspend=True)
     world.settle()
@@ -208,5 +208,5 @@ def test_the_most_pods_fit_a_status_also_after_a_suspension() -> None:
     world.succeed(name, world._result(world.runs[name]))
     world.settle()
     status = world.generation(2).status
-    assert status.evaluation.gpu_seconds == MAX_SCORING_PODS * 3600
+    assert status.evaluation.gpu_seconds == MAX_SHARD_PODS * 3600
     assert len(status.model_dump_json(by_alias=True, exclude_none=True)) < 32 * 1024

@@ -10,7 +10,7 @@ from local_cluster.control_plane import KubectlError
 from manifests.test_job import PLACED, a_job, scored_by
 
 from springtide_api.placement import Placement
-from springtide_api.update.data import MAX_SCORING_PODS
+from springtide_api.update.data import MAX_SHARD_PODS
 from springtide_operator.manifests.job_pods import JobPods
 
 pytestmark = pytest.mark.apiserver
@@ -87,9 +87,9 @@ def test_what_all_jobs_get_is_accepted(dry_run, stage):
 
 def test_an_indexed_job_is_accepted_under_the_longest_name(dry_run):
     """The host name of a pod is the Job's name with the pod's number, and at most 63 characters."""
-    made = dry_run(scored_by(MAX_SCORING_PODS, Placement(queue_name="gpus")))
+    made = dry_run(scored_by(MAX_SHARD_PODS, Placement(queue_name="gpus")))
     spec = made["spec"]
-    assert (spec["completionMode"], spec["completions"]) == ("Indexed", MAX_SCORING_PODS)
+    assert (spec["completionMode"], spec["completions"]) == ("Indexed", MAX_SHARD_PODS)
 
 
 def test_preferred_nodes_are_accepted(dry_run):

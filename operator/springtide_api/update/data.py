@@ -18,7 +18,7 @@ from springtide_api.schema import (
     cel,
 )
 
-MAX_SCORING_PODS = 32
+MAX_SHARD_PODS = 32
 """Pods that score one holdout at most: a generation's status records each pod that runs."""
 
 
@@ -191,11 +191,11 @@ class Window(Model):
     quarantined by name, and used only after it is delivered and released. An empty folder counts
     as delivered. Applies if source.partition.path is set. Default 72h."""
 
-    def scoring_pods(self, rows: int) -> int:
-        """Return how many pods score a holdout of so many rows."""
+    def pods_for(self, rows: int) -> int:
+        """Return how many pods share so many rows."""
         if self.rows_per_shard is None:
             return 1
-        return min(max(-(-rows // self.rows_per_shard), 1), MAX_SCORING_PODS)
+        return min(max(-(-rows // self.rows_per_shard), 1), MAX_SHARD_PODS)
 
 
 class LatestPartitions(Model):

@@ -150,7 +150,7 @@ def _run_file(
         holdout=ArtifactRef(uri=holdout.manifest, digest=holdout.digest),
         historical=list(spec.data.historical) if spec.data else [],
         confidence=interim_confidence(spec.recipe.gate, spec.recipe.evaluation),
-        pods=spec.recipe.data.window.scoring_pods(holdout.rows),
+        pods=spec.recipe.data.window.pods_for(holdout.rows),
         parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
         retained=retained(generation.status.training),
         continuation=spec.continuation.message if spec.continuation else "",
