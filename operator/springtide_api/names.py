@@ -65,8 +65,8 @@ ANNOTATION_IMAGE = f"{GROUP}/image"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 """On a Job: the LocalQueue through which Kueue admits it. Kueue alone suspends and resumes it."""
 ANNOTATION_FEWEST = "kueue.x-k8s.io/job-min-parallelism"
-"""On a Job of an evaluation in shards: how many of its pods Kueue may admit where the quota has no
-place for all. It lowers `parallelism`; the others run when these have ended."""
+"""On a Job whose pods share rows: how many of them Kueue may admit where the quota has no place for
+all. It lowers `parallelism`; the others run when these have ended."""
 LABEL_JOB_UID = "kueue.x-k8s.io/job-uid"
 """On a Workload: the uid of its Job. Workloads have no label of ours."""
 

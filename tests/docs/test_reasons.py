@@ -26,7 +26,7 @@ NOT_REASONS = {
     *("Ready", "Serving", "DataReady", "LastRunSucceeded", "TargetsInSync", "ActionRequired"),
     *("Stalled", "Live", "True", "False", "Unknown", "Normal", "Warning"),  # conditions, Events
     *("Idle", "Queued", "Training", "Importing", "Evaluating", "Invalid"),  # phases
-    *("Import", "Train", "Evaluate", "Probe", "Rollout", "Head", "Seeded"),  # stages
+    *("Import", "Tokenize", "Train", "Evaluate", "Probe", "Rollout", "Head", "Seeded"),  # stages
     *("Decided", "Suspect", "Pass", "Passed", "Reject"),  # of holdouts and rules
     "Bake",  # of comparisons
     *("Hold", "Delete", "Fail", "Required", "Holdout", "Historical", "Guardrail"),  # of the spec

@@ -212,7 +212,7 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
         holdout_to=end_of(holdout[-1]),
         partitions=training,
         holdout_partitions=holdout,
-        rows=1000 * len(training),
+        rows=world.training_rows_of_a_month * len(training),
         reserved_rows=50,
         holdout_rows=world.rows_of_a_month * len(holdout),
         holdout_entities=200 * len(holdout),

@@ -58,6 +58,7 @@ COMPUTES = st.sampled_from(
     ]
 )
 LIMITS = st.sampled_from([{}, {}, *({"maxGpuSecondsPerDay": most} for most in (1800, 90_000))])
+WINDOWS = st.sampled_from([{}, {"rowsPerShard": 1000}])
 FORMS = st.sampled_from([{}, *({"optimise": form} for form in (INT8, *PRUNED, INT8 | PRUNED[0]))])
 
 

@@ -14,6 +14,7 @@ from lifecycle.choices import (
     RETENTIONS,
     TRIGGERS,
     VERBS,
+    WINDOWS,
     training,
 )
 from lifecycle.history import History
@@ -57,6 +58,11 @@ class PeopleHistory(History):
         self.world.edit(
             training={**self.world.spec["training"], "compute": compute, "limits": limits}
         )
+        self.settle()
+
+    @rule(window=WINDOWS)
+    def shards_are_edited(self, window: dict[str, int]) -> None:
+        self.world.edit(data={**self.world.spec["data"], "window": window})
         self.settle()
 
     @rule(serving=FORMS)

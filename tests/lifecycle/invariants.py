@@ -28,6 +28,7 @@ from lifecycle.invariants_of_queues import QueueInvariants
 from lifecycle.invariants_of_routes import RouteInvariants
 from lifecycle.invariants_of_runs import RunInvariants
 from lifecycle.invariants_of_state import StateInvariants
+from lifecycle.invariants_of_tokenizing import TokenizingInvariants
 from lifecycle.invariants_of_warm_pods import WarmPodInvariants
 
 from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
@@ -73,6 +74,7 @@ class Invariants(
     GpuInvariants,
     HoldbackInvariants,
     QueueInvariants,
+    TokenizingInvariants,
 ):
     """Watches a world."""
 
@@ -131,6 +133,7 @@ class Invariants(
             case StartJob() if action.run.job not in self.world.jobs:
                 self.no_job_starts_while_pinned(seen)
                 self.a_job_is_recorded_before_it_is_created(action)
+                self.rows_are_tokenized_before_a_training_alone(seen, action)
                 self.nothing_is_evaluated_in_train_only(seen, action)
                 self.nothing_begins_beyond_the_budget(seen, action.gpus)
                 self.a_job_is_created_in_the_queue_of_the_spec(seen, action)

@@ -99,7 +99,7 @@ class ActionInvariants:
         run = start.run
         if run.collect:
             self.nothing_referenced_is_deleted(run.number, run.collect.delete)
-        if run.stage in {"probe", "collect"}:
+        if run.stage in {"probe", "tokenize", "collect"}:
             return
         there = self.world.generations.values()
         g = next((g for g in there if g.spec.number == run.number), None)
@@ -156,6 +156,8 @@ class ActionInvariants:
             assert changed or last.job_uid == job.uid
         elif g is None or job.stage == "collect" or not in_progress(g) or g.status.retired_reason:
             return
+        elif job.stage == "tokenize":
+            assert g.status.training or g.status.artifact
         elif job.stage == "evaluate":
             assert g.status.evaluation.job != job.name
         else:

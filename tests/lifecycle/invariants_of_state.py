@@ -153,6 +153,7 @@ class StateInvariants:
         self.no_canary_is_left_at_rest(generations)
         self.no_gpu_second_is_lost()
         self.workloads_follow_the_update_at_rest()
+        self.no_pod_tokenizes_without_use_at_rest()
         self.check_conditions()
         plan = self.world.plan
         if plan and not plan.requeue and plan.wake_after is None:

@@ -21,6 +21,7 @@ from lifecycle.choices import (
     STRATEGIES,
     TRAFFIC,
     TRIGGERS,
+    WINDOWS,
     training,
 )
 from lifecycle.declared import SPEC, TWO_TARGETS, with_columns
@@ -62,6 +63,7 @@ class Life(
         strategy=st.sampled_from(STRATEGIES),
         compute=COMPUTES,
         limits=LIMITS,
+        window=WINDOWS,
     )
     def some_history(
         self,
@@ -78,12 +80,15 @@ class Life(
         strategy: dict[str, Any],
         compute: dict[str, Any],
         limits: dict[str, int],
+        window: dict[str, int],
     ) -> None:
         spec = with_columns({**SPEC, **TWO_TARGETS} if two else SPEC, **columns)
         trained = training(method, retention, compute=compute, limits=limits)
         spec |= {"training": trained, "history": history, "serving": serving}
         spec["rollout"] = {**spec["rollout"], **strategy}
+        spec["data"] = {**spec["data"], "window": window}
         self.world = World(spec=spec, seeded=seeded)
+        self.world.training_rows_of_a_month, self.world.rows_of_a_month = 2500, 1500
         self.world.measured, self.world.per_minute = {"errors": 0.01}, dict(TRAFFIC)
         self.checks = Invariants(self.world)
         for number, score in enumerate(scores[:months]):

@@ -34,17 +34,26 @@ class GpuLife(OperatorHistory):
         gpus=st.integers(1, 2),
         nodes=NODES,
         scoring=NODES,
+        tokenizing=NODES,
         most=LIMITS,
         kept=st.sampled_from([0, 5]),
         disrupted=st.booleans(),
     )
     def a_generation_is_live(
-        self, gpus: int, nodes: int, scoring: int, most: int, kept: int, disrupted: bool
+        self,
+        gpus: int,
+        nodes: int,
+        scoring: int,
+        tokenizing: int,
+        most: int,
+        kept: int,
+        disrupted: bool,
     ) -> None:
         data = {**SPEC["data"], "window": {"rowsPerShard": 1000}}
         history = {"generations": 2, "rejected": kept}
         self.world = World(spec={**SPEC, "data": data, "history": history})
         self.world.rows_of_a_month = 1000 * scoring
+        self.world.training_rows_of_a_month = 1000 * tokenizing
         self.checks = Invariants(self.world)
         self.world.settle()
         self.world.months = [*MONTHS[:2]]

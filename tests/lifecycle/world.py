@@ -73,6 +73,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         self.months: list[str] = []
         """Months of data that are there."""
         self.rows_of_a_month = 1000
+        """Rows of a holdout of one month."""
+        self.training_rows_of_a_month = 1000
         self.undelivered: list[str] = []
         """Months that were due and did not come."""
         self.exposed: dict[str, set[int]] = {}

@@ -236,7 +236,7 @@ class ApiServer:
             excluded=frozenset(run.probe.excluded_generations if run.probe else ()),
             probed=probe_digest(run.recipe) if run.probe else "",
             spec_generation=owner.generation,
-            nodes=run.evaluate.pods if run.evaluate else start.nodes,
+            nodes=shared.pods if (shared := run.evaluate or run.tokenize) else start.nodes,
             gpus=start.gpus,
             placement=start.placement.digest() if start.placement else "",
             image=start.image,

@@ -95,9 +95,11 @@ class Storage:
 
 
 def read_by(run: RunFile) -> set[str]:
-    """Folders that a training or an evaluation reads."""
+    """Folders that a stage with a generation reads."""
     read: list[ArtifactRef | ReplayBuffer | None] = []
     shards: list[str] = []
+    if tokenized := run.tokenize:
+        read += [tokenized.parent, tokenized.data]
     if asked := run.train:
         read += [asked.parent, asked.data, asked.buffer, asked.fisher]
         if asked.adapter:

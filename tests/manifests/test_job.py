@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
-from springtide_api.contract import ArtifactRef, EvaluateInput, ImportInput, ProbeInput, RunFile
+from springtide_api.contract import (
+    ArtifactRef,
+    EvaluateInput,
+    ImportInput,
+    ProbeInput,
+    RunFile,
+    Stage,
+    TokenizeInput,
+)
 from springtide_api.generation.spec import Recipe
 from springtide_api.objects import Meta
 from springtide_api.placement import Placement
@@ -16,6 +25,7 @@ from springtide_operator.lifecycle.state.plan import StartJob
 from springtide_operator.manifests.job import job
 from springtide_operator.manifests.job_pods import JobPods
 
+STAGES = get_args(Stage)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPDATE = Meta(
     name="a" * 32,
@@ -121,11 +131,29 @@ def scored_by(pods: int, placement: Placement | None = None) -> dict:
     return job(UPDATE, start, "http://springtide:8080")
 
 
+def tokenized_by(pods: int, labels: dict[str, str] | None = None, **compute: object) -> dict:
+    """The Job of so many pods that tokenize the rows of a training."""
+    ref = ArtifactRef(uri="file:///models/x", digest=f"sha256:{1:064}")
+    run = RunFile(
+        stage="tokenize",
+        namespace="search",
+        update=UPDATE.name,
+        number=99999,
+        attempt=1,
+        job=f"{UPDATE.name}-01234-g99999-tokenize-1",
+        home="/models/search/x",
+        recipe=a_recipe(**compute),
+        tokenize=TokenizeInput(parent=ref, data=ref, pods=pods),
+    )
+    start = StartJob(run=run, image="trainer:1")
+    return job(UPDATE, start, "http://springtide:8080", pods=JobPods(labels=labels or {}))
+
+
 def pod_of(made: dict) -> dict:
     return made["spec"]["template"]["spec"]
 
 
-@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_pod_satisfies_the_restricted_pod_security_standard(stage: str) -> None:
     pod = pod_of(a_job(stage))
     container = pod["containers"][0]
@@ -174,7 +202,7 @@ def test_no_deadline_of_a_job_counts_its_waiting_for_a_gpu(stage: str) -> None:
     assert "activeDeadlineSeconds" not in pod_of(a_job(stage))
 
 
-@pytest.mark.parametrize("stage", ["probe", "collect"])
+@pytest.mark.parametrize("stage", ["probe", "tokenize", "collect"])
 def test_a_job_without_a_record_in_a_status_is_bounded_as_a_whole(stage: str) -> None:
     assert a_job(stage)["spec"]["activeDeadlineSeconds"] == 90 * 60
 
@@ -227,7 +255,7 @@ def test_data_is_mounted_read_only_and_storage_where_its_uri_says() -> None:
     assert mounts["storage"]["mountPath"] == "/models"
 
 
-@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_with_an_object_store_a_pod_mounts_no_claim_and_names_the_secret_alone(stage: str) -> None:
     made = a_job(stage, bucket=True)
     pod = pod_of(made)
@@ -256,7 +284,7 @@ def test_the_secret_of_trackers_may_be_missing_and_loses_against_that_of_the_dat
     assert required == ([{"secretRef": {"name": secret}}] if secret else [])
 
 
-@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_service_account_of_an_update_replaces_that_of_the_installation(stage: str) -> None:
     pods = JobPods(service_account_name="trainer")
     pod = pod_of(a_job(stage, pods=pods, data={"serviceAccountName": "clicks-reader"}))
@@ -273,6 +301,37 @@ def test_an_evaluation_in_shards_is_an_indexed_job_of_pods_with_a_gpu_each() -> 
     assert "completionMode" not in alone["spec"]
     assert pod_of(made) == pod_of(alone)
     assert pod_of(made)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_rows_are_tokenized_by_an_indexed_job_of_pods_without_a_gpu_on_any_node() -> None:
+    placed = {"nodeSelector": {"gpu": "a100"}, "priorityClassName": "batch"}
+    made = tokenized_by(32, gpusPerNode=2, nodes=2, **placed)
+    wanted = {"completions": 32, "parallelism": 32, "completionMode": "Indexed", "backoffLimit": 0}
+    assert wanted.items() <= made["spec"].items()
+    assert (made["apiVersion"], made["kind"]) == ("batch/v1", "Job")
+    assert not {"nodeSelector", "priorityClassName"} & pod_of(made).keys()
+    assert pod_of(made)["containers"][0]["resources"] == {
+        "requests": {"cpu": "1", "memory": "512Mi"},
+        "limits": {"cpu": "1", "memory": "2Gi"},
+    }
+    assert "springtide.dev/gpus" not in made["metadata"]["annotations"]
+
+
+def test_an_evicted_pod_that_tokenizes_is_replaced_and_one_that_fails_ends_its_job() -> None:
+    """There is no next attempt: the training does what is missing."""
+    made = tokenized_by(4)
+    (rule,) = made["spec"]["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (made["spec"]["backoffLimit"], made["spec"]["podReplacementPolicy"]) == (0, "Failed")
+
+
+def test_of_pods_that_tokenize_the_queue_of_the_installation_may_admit_some() -> None:
+    queue = {"kueue.x-k8s.io/queue-name": "all-jobs"}
+    queued, free = tokenized_by(4, queue), tokenized_by(4)
+    assert queued["metadata"]["annotations"]["kueue.x-k8s.io/job-min-parallelism"] == "1"
+    assert queue.items() <= queued["metadata"]["labels"].items()
+    assert queued["spec"]["suspend"] is True
+    assert "kueue.x-k8s.io/job-min-parallelism" not in free["metadata"]["annotations"]
 
 
 def test_threads_follow_the_processor_limit() -> None:
@@ -304,7 +363,7 @@ def test_a_probe_remembers_what_it_was_started_for() -> None:
     assert annotations["springtide.dev/excluded-generations"] == "4,6"
 
 
-@pytest.mark.parametrize("stage", ["import", "probe", "train", "evaluate", "collect"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_what_the_installation_adds_is_in_every_job(stage: str) -> None:
     rules = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
     given = {

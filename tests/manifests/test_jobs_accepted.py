@@ -7,7 +7,7 @@ import os
 
 import pytest
 from local_cluster.control_plane import KubectlError
-from manifests.test_job import PLACED, a_job, scored_by
+from manifests.test_job import PLACED, STAGES, a_job, scored_by, tokenized_by
 
 from springtide_api.placement import Placement
 from springtide_api.update.data import MAX_SHARD_PODS
@@ -79,7 +79,7 @@ def test_a_placed_job_is_accepted_and_nothing_of_it_is_lost(dry_run, stage, pods
     assert wanted["metadata"]["labels"].items() <= made["metadata"]["labels"].items()
 
 
-@pytest.mark.parametrize("stage", ["probe", "import", "train", "evaluate", "collect"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_what_all_jobs_get_is_accepted(dry_run, stage):
     made = dry_run(a_job(stage, pods=ALL_JOBS))["spec"]["template"]["spec"]
     assert made["topologySpreadConstraints"][0]["topologyKey"] == "zone"
@@ -90,6 +90,13 @@ def test_an_indexed_job_is_accepted_under_the_longest_name(dry_run):
     made = dry_run(scored_by(MAX_SHARD_PODS, Placement(queue_name="gpus")))
     spec = made["spec"]
     assert (spec["completionMode"], spec["completions"]) == ("Indexed", MAX_SHARD_PODS)
+
+
+def test_pods_that_tokenize_are_accepted_with_their_failure_policy(dry_run):
+    made = dry_run(tokenized_by(MAX_SHARD_PODS))["spec"]
+    assert (made["completionMode"], made["completions"]) == ("Indexed", MAX_SHARD_PODS)
+    assert made["podFailurePolicy"]["rules"][0]["action"] == "Ignore"
+    assert made["podReplacementPolicy"] == "Failed"
 
 
 def test_preferred_nodes_are_accepted(dry_run):

@@ -19,7 +19,7 @@ from springtide_api.schema import (
 )
 
 MAX_SHARD_PODS = 32
-"""Pods that score one holdout at most: a generation's status records each pod that runs."""
+"""Pods that share rows at most: a generation's status records each pod that scores."""
 
 
 class VolumeClaim(Model):
@@ -163,7 +163,7 @@ class Source(Model):
     "minRows must not be greater than maxRows; lower minRows or raise maxRows",
 )
 class Window(Model):
-    """How much data a run uses, and how much of it a pod scores at a time."""
+    """How much data a run uses, and how much of it a pod tokenizes or scores at a time."""
 
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     """Minimum number of training rows of a run, of those with a label. With fewer rows, no run
@@ -182,10 +182,11 @@ class Window(Model):
     """Start with fewer than minRows if the oldest pending partition ended longer ago than this.
     Default: always wait for minRows."""
     rows_per_shard: Annotated[int | None, Field(ge=1000, le=1_000_000_000)] = None
-    """Rows that an evaluation scores at a time and keeps the scores of, so that a failed attempt is
-    continued. A holdout with more rows is scored by several pods, one for each shard, at most 32;
-    each has the resources of training.compute and at most one GPU. Not for task Embedding.
-    Default: one pod scores all rows at once."""
+    """Rows of a shard: what a training tokenizes or an evaluation scores at a time and keeps, so
+    that a failed attempt is continued. More training rows are tokenized by several pods before the
+    training, one for each shard, at most 32; each has 1 CPU and no GPU. A holdout with more rows is
+    scored by several pods, at most 32; each has the resources of training.compute and at most one
+    GPU. Not for task Embedding. Default: one pod tokenizes or scores all rows at once."""
     max_gap: Duration = "72h"
     """How long a missing partition blocks the partitions after it. Then it is reported and
     quarantined by name, and used only after it is delivered and released. An empty folder counts

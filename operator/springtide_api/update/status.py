@@ -141,7 +141,7 @@ class Progress(Model):
     """Progress of the current stage."""
 
     stage: Word = ""
-    """Current stage: Probe, Import, Train, Evaluate or Rollout."""
+    """Current stage: Probe, Import, Tokenize, Train, Evaluate or Rollout."""
     percent: Annotated[int | None, Field(ge=0, le=100)] = None
     """Completed share in percent, 0 to 100."""
     eta_seconds: Annotated[int | None, Field(ge=0)] = None

@@ -178,8 +178,8 @@ class Limits(Model):
 
     active_deadline: Duration = "24h"
     """Maximum running time of a stage over all its pods; after that the run is Failed. Pending and
-    suspended time does not count. Also the maximum duration of a probe or collect Job. Default
-    24h."""
+    suspended time does not count. Also the maximum duration of a probe, tokenize or collect
+    Job. Default 24h."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Maximum number of attempts of a stage. Disruptions of a pod (eviction, preemption) do not
     count. Default 3."""

@@ -1,6 +1,6 @@
 """The Job of one attempt at one stage, restricted, without an API token.
 
-It has one pod, but for an evaluation in shards: an Indexed Job, whose pods know their numbers.
+It has one pod, but where several share rows: an Indexed Job, whose pods know their numbers.
 
 The run file travels in an annotation of the pod template and is mounted by the downward API, so it
 comes with the Job in one write. Claims are mounted where their URIs say, data read-only; the
@@ -48,21 +48,17 @@ if TYPE_CHECKING:
 CONTAINER = "trainer"
 NON_ROOT_UID = 65532
 LIGHT = {"cpu": "1", "memory": "2Gi"}
-"""Limits of stages that hold no model: probe, collect."""
+"""Limits of stages that hold no model: probe, tokenize, collect."""
 TOKEN_SECONDS = 3600
 CUBLAS_WORKSPACE = ":4096:8"
 """With this, equal products of matrices are bit-identical on a GPU."""
 GRACE_SECONDS = 60
 """Time for a checkpoint after SIGTERM."""
-DISRUPTIONS = {
-    "rules": [
-        {
-            "action": "FailJob",
-            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-        }
-    ]
-}
+DISRUPTED = [{"type": "DisruptionTarget", "status": "True"}]
+DISRUPTIONS = {"rules": [{"action": "FailJob", "onPodConditions": DISRUPTED}]}
 """An evicted pod is gone before its Job has failed: with this rule the Job reports the cause."""
+REPLACED = {"rules": [{"action": "Ignore", "onPodConditions": DISRUPTED}]}
+"""For a Job without a next attempt: another pod takes the place of an evicted one."""
 
 
 def job(
@@ -102,7 +98,7 @@ def job(
         },
         "spec": {
             "backoffLimit": 0,
-            "podFailurePolicy": DISRUPTIONS,
+            "podFailurePolicy": REPLACED if run.stage == "tokenize" else DISRUPTIONS,
             **_completions(start),
             "podReplacementPolicy": "Failed",
             **({"suspend": True} if queue else {}),  # it runs once Kueue admits it
@@ -113,20 +109,25 @@ def job(
 
 
 def _completions(start: StartJob) -> dict[str, Any]:
-    """How many pods there are, all at one time; those of an evaluation have numbers."""
-    scoring = start.run.evaluate.pods if start.run.evaluate else 1
-    pods = max(start.nodes, scoring)
-    mode = {"completionMode": "Indexed"} if scoring > 1 else {}
+    """How many pods there are, all at one time; those that share rows have numbers."""
+    sharing = _sharing(start.run)
+    pods = max(start.nodes, sharing)
+    mode = {"completionMode": "Indexed"} if sharing > 1 else {}
     return {"completions": pods, "parallelism": pods, **mode}
 
 
-def _fewest(start: StartJob, queue: str | None) -> dict[str, str]:
-    """Let Kueue admit some pods of an evaluation in shards: the first one can finish alone.
+def _sharing(run: RunFile) -> int:
+    """How many pods share the rows of a stage."""
+    asked = run.evaluate or run.tokenize
+    return asked.pods if asked else 1
 
-    Without it Kueue never admits more pods than the whole quota has GPUs for.
+
+def _fewest(start: StartJob, queue: str | None) -> dict[str, str]:
+    """Let Kueue admit some of the pods that share rows: they do not wait for each other.
+
+    Without it Kueue never admits more pods than the whole quota has GPUs or CPUs for.
     """
-    several = start.run.evaluate is not None and start.run.evaluate.pods > 1
-    return {ANNOTATION_FEWEST: "1"} if queue and several else {}
+    return {ANNOTATION_FEWEST: "1"} if queue and _sharing(start.run) > 1 else {}
 
 
 def _labels_of(update: Meta, start: StartJob, pods: JobPods) -> tuple[dict[str, str], str | None]:
@@ -147,7 +148,7 @@ def _bound(run: RunFile) -> dict[str, int]:
 
     For the others the operator counts running time: a deadline of a Job includes waiting.
     """
-    if run.stage not in {"probe", "collect"}:
+    if run.stage not in {"probe", "tokenize", "collect"}:
         return {}
     deadline = duration(run.recipe.training.limits.active_deadline)
     return {"activeDeadlineSeconds": max(int(deadline.total_seconds()), 1)}
@@ -239,6 +240,8 @@ def _resources(start: StartJob) -> dict[str, Any]:
         case "import":
             limits = LIGHT | {"memory": compute.import_memory}
             requests = {"cpu": "100m", "memory": compute.import_memory}
+        case "tokenize":
+            limits, requests = dict(LIGHT), {"cpu": "1", "memory": "512Mi"}
         case _:
             limits, requests = dict(LIGHT), {"cpu": "100m", "memory": "512Mi"}
     if start.gpus:

@@ -38,7 +38,7 @@ class Affinity(Model):
 
 
 class JobPods(Model):
-    """What every Job gets: probe, import, training, evaluation and collection."""
+    """What every Job gets: probe, import, tokenizing, training, evaluation and collection."""
 
     # An unknown name is refused when the operator starts, so that a typo is not ignored.
     model_config = ConfigDict(extra="forbid")

@@ -130,7 +130,7 @@ def _of_job(seen: Observation, job: ObservedJob, run: StageRun, now: datetime) -
         return RetryableFailure("ResultMissing", message, counted=True, at=job.finished)
     if job.failed:
         return _failed(job, now)
-    return Running(job, *_waiting(seen, job, run))
+    return Running(job, *why_pods_wait(seen, job, run))
 
 
 def _is_complete_result(job: ObservedJob, result: Result) -> bool:
@@ -206,8 +206,20 @@ def _reported(job: ObservedJob, pod: ObservedPod) -> Failure:
     return Failure(reason=f"ExitCode{pod.exit_code}", message=message)
 
 
-def _waiting(seen: Observation, job: ObservedJob, run: StageRun) -> tuple[str, datetime | None]:
-    """Why not all of its pods run, and since when; empty: they run or start.
+def why_failed(job: ObservedJob) -> str:
+    """Return why a Job failed that has no record in a status."""
+    pod = failed_first(job.pods)
+    if pod is not None and pod.exit_code is not None:
+        if pod.out_of_memory:
+            return f"pod {pod.name} ran out of memory"
+        return format_failure(_reported(job, pod))
+    return job.failure or "its pods are gone"
+
+
+def why_pods_wait(
+    seen: Observation, job: ObservedJob, run: StageRun
+) -> tuple[str, datetime | None]:
+    """Return why not all pods of a Job run, and since when; empty: they run or start.
 
     Of pods that share rows one is enough: the others find what is left.
     """

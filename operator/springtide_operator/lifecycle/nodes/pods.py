@@ -1,7 +1,7 @@
 """Which of the pods of a Job counts: of several that end together, most end because of one.
 
 A Job of one pod has one at a time, so the newest counts. Those of a training on several nodes lose
-each other when one of them fails; those of an evaluation in shards are ended with their Job.
+each other when one of them fails; those that share rows are ended with their Job.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ class ObservedJob:
     """Since when its controller runs it: since its start or the last resume."""
     deleting: bool = False
     nodes: int = 1
-    """Pods that run at one time: of a JobSet annotation springtide.dev/nodes, of an evaluation in
-    shards the completions of its Job."""
+    """Pods that run at one time: of a JobSet annotation springtide.dev/nodes, of pods that share
+    rows the completions of their Job."""
     gpus: int = 0
     """Annotation springtide.dev/gpus: GPUs of each pod."""
     placement: str = ""
@@ -125,8 +125,8 @@ class ObservedJob:
 
     @property
     def shares_rows(self) -> bool:
-        """Whether its pods share rows: they do not wait for each other, only the first for all."""
-        return self.nodes > 1 and self.stage == "evaluate"
+        """Whether its pods share rows: they do not wait for each other."""
+        return self.nodes > 1 and self.stage in {"tokenize", "evaluate"}
 
     @property
     def named(self) -> str:

@@ -34,6 +34,7 @@ from springtide_operator.lifecycle.jobs.training_facts import (
 from springtide_operator.lifecycle.state.generations import SPEC_CHANGED
 from springtide_operator.lifecycle.state.plan import Event, Step, WriteGeneration
 from springtide_operator.lifecycle.training.outdated_generation import outdated_reason
+from springtide_operator.lifecycle.training.tokenizing import suspend_tokenizing, tokenize
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,11 +57,7 @@ def train(seen: Observation, now: datetime) -> Step | None:
     request = _stage_request(seen, generation)
     run = generation.status.training
     if run is None:
-        if why := outdated_reason(seen, generation, now):
-            return fail_generation(generation, SPEC_CHANGED, why, now)
-        if suspended := suspension(seen, request.title):
-            return Step(waiting=suspended)
-        return start_attempt(seen, request, TrainingStatus(job="", started_at=now), 1)
+        return _begin(seen, generation, request, now)
     match advance(seen, request, run, now):
         case StageSucceeded(result, measured):
             return _made(generation, measured, result, now)
@@ -68,6 +65,19 @@ def train(seen: Observation, now: datetime) -> Step | None:
             return fail_generation(_with(generation, measured), reason, message, now)
         case Step() as step:
             return step
+
+
+def _begin(
+    seen: Observation, generation: ModelGeneration, request: StageRequest, now: datetime
+) -> Step:
+    """Start the first attempt, once its rows are tokenized."""
+    if why := outdated_reason(seen, generation, now):
+        return fail_generation(generation, SPEC_CHANGED, why, now)
+    if suspended := suspension(seen, request.title):
+        return Step(actions=suspend_tokenizing(seen, generation), waiting=suspended)
+    if tokenizing := tokenize(seen, generation, now):
+        return tokenizing
+    return start_attempt(seen, request, TrainingStatus(job="", started_at=now), 1)
 
 
 def _stage_request(seen: Observation, generation: ModelGeneration) -> StageRequest:
