@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 LOCAL_RUNS = "local.json"
 """Generations of `springtide-trainer run`, in the folder of an update."""
-
+TOKENS = "tokens-"
+"""How the name of a folder of tokens begins."""
 
 _REMOTE: ContextVar[Remote | None] = ContextVar("remote", default=None)
 
@@ -108,6 +109,27 @@ class Home:
         for left in (self.path / "tmp").glob(f"{attempts}-*"):
             if not spare or time.time() - left.lstat().st_mtime > spare:
                 shutil.rmtree(left, ignore_errors=True)
+
+    def sweep_tokenizing(self, number: int) -> None:
+        """Remove scratch folders of pods that tokenized for a training, which is over.
+
+        One that still runs ends: it keeps nothing more.
+        """
+        for left in (self.path / "tmp").glob(f"*-g{number}-tokenize-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def discard_tokens(self, number: int) -> None:
+        """Delete tokens that were kept for a training, which is over.
+
+        Other folders beside them stay: those of its evaluation.
+        """
+        room = self.checkpoints(number)
+        for folder in committed_folders(room):
+            if folder.name.startswith(TOKENS):
+                forget(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # it has something else, or does not exist
+            room.rmdir()
 
 
 def folder_name(digest: str) -> str:

@@ -150,3 +150,15 @@ def test_a_manifest_with_paths_outside_the_folder_is_refused(tmp_path):
 def test_a_folder_that_does_not_exist_is_refused(home):
     with pytest.raises(Refused, match="is not a folder"):
         manifest.verify(home.artifact("sha256:" + "0" * 64), "sha256:" + "0" * 64)
+
+
+def test_files_that_are_not_read_may_be_missing_or_damaged(home, tmp_path):
+    made = manifest.commit(folder(tmp_path / "a"), home)
+    final, unread = home.artifact(made.digest), frozenset({".safetensors"})
+    flip(final)
+    manifest.verify(final, made.digest, unread=unread)
+    (final / "model.safetensors").unlink()
+    manifest.verify(final, made.digest, unread=unread)
+    take(final)
+    with pytest.raises(Refused, match=r"'config\.json'"):
+        manifest.verify(final, made.digest, unread=unread)

@@ -325,6 +325,6 @@ def test_a_pod_that_scored_in_vain_ends_well_and_leaves_nothing(large, monkeypat
 def test_a_pod_without_a_number_is_refused_before_it_scores(large):
     run = asked(large, "number-1")
     for known in ({}, {INDEX: "3"}, {INDEX: "one"}):
-        with pytest.raises(Refused, match="in one of 3 pods of an evaluation"):
+        with pytest.raises(Refused, match="in one of 3 pods of stage evaluate"):
             nodes_of(run, known)
     assert nodes_of(run, {INDEX: "2"}) == Nodes(2, 3)

@@ -72,6 +72,26 @@ def test_a_rejected_candidate_has_exit_code_1_and_its_verdict_stands(laptop, cap
     assert len(laptop.generations()) == 3
 
 
+def test_rows_in_shards_are_tokenized_by_the_one_process_that_trains(laptop, capsys):
+    digests = []
+    for path in laptop.data.iterdir():
+        header, *rows = path.read_text().splitlines(keepends=True)
+        path.write_text(header + "".join(rows * 9))
+    for size in (None, 1000):
+        laptop.write(maxSteps=6)
+        manifest = yaml.safe_load(laptop.manifest.read_text())
+        manifest["spec"]["data"]["window"] = {"rowsPerShard": size} if size else {}
+        laptop.manifest.write_text(yaml.safe_dump(manifest))
+        assert laptop.run("--through", "2026-03-01") == 0
+        assert "probe: 1,080 training rows" in capsys.readouterr().out
+        assert not [*laptop.home.glob("checkpoints/*")]
+        digests.append(laptop.generations()[1].artifact.digest)
+        whole = [*laptop.home.glob("data/*/tokens-*")]
+        assert len(whole) == (2 if size is None else 0), "of training rows and holdout"
+        laptop.home.rename(laptop.folder / f"shards-{size}")
+    assert digests[0] == digests[1]
+
+
 def test_a_refusal_has_the_exit_code_of_its_stage_and_names_the_field(laptop, capsys):
     (laptop.data / "2026-01.csv").write_text("ts,customer,item,lable\n2026-01-01,c,x,1\n")
     assert laptop.run("--through", "2026-03-01") == ExitCode.INVALID_INPUT

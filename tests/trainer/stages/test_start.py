@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from trainer.training.conftest import World, freeze, imported, publish, toy_rows
+from trainer.training.sharded_rows import tokenizing, with_shards
 
+from springtide_trainer.stages.launcher import INDEX
 from springtide_trainer.storage import Home
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from springtide_api.contract import RunFile
 
 PROGRAM = """
 import json, sys
@@ -35,15 +39,23 @@ UNUSED = {
 
 def modules_of(tmp_path: Path, **training: object) -> set[str]:
     """Train in a process of its own; return the modules that it imported."""
+    return modules_of_stage(world_of(tmp_path).run_file(**training), tmp_path)
+
+
+def world_of(tmp_path: Path, rows: int = 64) -> World:
     home = Home(tmp_path / "models")
     parent = imported(publish(tmp_path / "published"), home)
-    run = World(home, parent, freeze(home, toy_rows(64))).run_file(**training)
+    return World(home, parent, freeze(home, toy_rows(rows)))
+
+
+def modules_of_stage(run: RunFile, tmp_path: Path, **more: str) -> set[str]:
     path = tmp_path / "run.json"
     path.write_text(run.model_dump_json(by_alias=True, exclude_none=True))
     environ = {
         **os.environ,
         "SPRINGTIDE_RUN_FILE": str(path),
         "SPRINGTIDE_TERMINATION_LOG": str(tmp_path / "termination"),
+        **more,
     }
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environ, stdout=subprocess.PIPE, check=True
@@ -68,3 +80,13 @@ def test_lora_imports_peft_and_adafactor_its_own_module(tmp_path):
         hyperparameters={"maxSteps": 2, "optimizer": "Adafactor"},
     )
     assert {"peft", "transformers.optimization"} <= found
+
+
+def test_a_pod_that_tokenizes_imports_no_model(tmp_path):
+    world = world_of(tmp_path, rows=1001)
+    run = tokenizing(with_shards(world.run_file(), 1000), pods=2)
+    found = modules_of_stage(run, tmp_path, **{INDEX: "1"})
+    assert len([*world.home.checkpoints(1).glob("tokens-*")]) == 1
+    assert "tokenizers" in found
+    models = {"transformers.modeling_utils", "springtide_trainer.training.fit"}
+    assert sorted(found & (UNUSED | models)) == []

@@ -12,8 +12,9 @@ import torch
 
 from springtide_api.contract import RunFile
 from springtide_trainer.artifact.models import load_tokenizer
-from springtide_trainer.storage import local_path
+from springtide_trainer.storage import Home, local_path
 from springtide_trainer.training.rows.batches import StepSampler, steps
+from springtide_trainer.training.rows.token_shards import Shards
 from springtide_trainer.training.rows.training_rows import load
 
 STEPS = 200
@@ -30,9 +31,17 @@ def main(run: RunFile, scratch: Path) -> None:
     assert run.train is not None
     parent, data = local_path(run.train.parent.uri), run.train.data
     load_tokenizer(parent)(["good"])
+    shards = Shards.of(run, Home(Path(run.home)))
     for _ in range(2):
         before = peak = anonymous()
-        rows = load(local_path(data.uri), data.digest, run.recipe, parent=parent, scratch=scratch)
+        rows = load(
+            local_path(data.uri),
+            data.digest,
+            run.recipe,
+            parent=parent,
+            scratch=scratch,
+            shards=shards,
+        )
         peak = max(peak, anonymous())
         sampler = StepSampler(
             rows.units,

@@ -18,8 +18,6 @@ import pytest
 from trainer.training.conftest import LABELS, World, freeze, toy_rows
 
 from springtide_api.contract import RunFile
-from springtide_trainer.artifact.joined_tokens import JoinedTokens
-from springtide_trainer.artifact.tokens import EXACT, Tokens, Widths
 from springtide_trainer.data.snapshots import next_buffer, replay_buffer
 from springtide_trainer.data.snapshots.frozen_rows import read_chunks
 from springtide_trainer.data.source.reserved_entities import is_reserved
@@ -328,21 +326,3 @@ def test_the_mixture_of_one_source_is_a_permutation_and_two_are_spread_evenly():
     order = Mixture(source).order(np.random.default_rng(3))
     assert sorted(order.tolist()) == list(range(100))
     assert [int(source[part].sum()) for part in np.split(order, 10)] == [2] * 10
-
-
-@pytest.mark.parametrize("left", [False, True])
-def test_joined_tokens_are_padded_as_tokens_of_one_place(left):
-    lengths = [3, 1, 4, 2, 5, 1]
-    values = np.arange(1, sum(lengths) + 1, dtype=np.int32)
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    whole = Tokens({"input_ids": values}, starts, {"input_ids": 9}, left)
-    cut = starts[4]
-    first = Tokens({"input_ids": values[:cut]}, starts[:5], {"input_ids": 9}, left)
-    second = Tokens({"input_ids": values[cut:]}, starts[4:] - cut, {"input_ids": 9}, left)
-    joined = JoinedTokens(first, second)
-
-    assert joined.lengths.tolist() == lengths
-    for rows in ([0, 4, 2], [5, 1], [4, 5], [0, 1], [3, 5, 4, 0]):
-        for widths in (EXACT, Widths(multiple=4, most=5)):
-            found, wanted = joined.batch(rows, widths), whole.batch(rows, widths)
-            assert all(found[name].tolist() == wanted[name].tolist() for name in wanted)

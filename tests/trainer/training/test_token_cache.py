@@ -136,7 +136,8 @@ def test_tokens_do_not_depend_on_chunks_and_are_those_of_the_tokenizer(world, tm
     key = token_cache.Key("sha256:1/train", "", "", "", 4)
     parts = lambda: (pairs[start : start + 7] for start in range(0, 50, 7))  # noqa: E731
     (tmp_path / "scratch").mkdir()
-    mapped = token_cache.cached(tokenizer, parts, key=key, rows=tmp_path, scratch=tmp_path)
+    place = token_cache.Place(tmp_path, tmp_path / "scratch")
+    mapped = token_cache.cached(tokenizer, parts, key=key, place=place)
     expected = tokenizer(texts, truncation=True, max_length=4)["input_ids"]
     for made in (whole, mapped):
         assert np.array_equal(made.values["input_ids"], np.concatenate(expected))
@@ -168,7 +169,8 @@ def test_the_validation_split_of_a_column_is_the_one_of_its_values():
     assert np.array_equal(validation_split(encoded, 0.4, manifest="sha256:1"), expected)
 
 
-def test_anonymous_memory_hardly_grows_with_the_rows(world, freeze_rows, tmp_path):
+@pytest.mark.parametrize("shard", [None, 2_000])
+def test_anonymous_memory_hardly_grows_with_the_rows(world, freeze_rows, tmp_path, shard):
     """A process loads the rows twice, first without a cache, and takes steps from them."""
     few = toy_rows(2_000)
     measured = {}
@@ -176,6 +178,7 @@ def test_anonymous_memory_hardly_grows_with_the_rows(world, freeze_rows, tmp_pat
         data = freeze_rows(world.home, {name: values * times for name, values in few.items()})
         run = world.run_file(earlyStopping={}).model_dump(mode="json", by_alias=True)
         run["train"]["data"] = {"uri": data[0].as_uri(), "digest": data[1]}
+        run["recipe"]["data"]["window"]["rowsPerShard"] = shard
         path = tmp_path / f"{times}.json"
         path.write_text(json.dumps(run))
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -193,9 +196,8 @@ def test_no_flipped_bit_of_a_sidecar_gives_other_tokens(world, tmp_path):
     (tmp_path / "scratch").mkdir()
 
     def made() -> tokens.Tokens:
-        return token_cache.cached(
-            tokenizer, lambda: [pairs], key=key, rows=tmp_path, scratch=tmp_path / "scratch"
-        )
+        place = token_cache.Place(tmp_path, tmp_path / "scratch")
+        return token_cache.cached(tokenizer, lambda: [pairs], key=key, place=place)
 
     expected = {name: values.tolist() for name, values in made().values.items()}
     sidecar = tmp_path / key.folder / token_cache.SIDECAR

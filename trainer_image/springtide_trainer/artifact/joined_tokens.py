@@ -1,14 +1,16 @@
-"""Tokens of rows from two places, read as one, without copying either."""
+"""Tokens of rows from several places, read as one, without copying any."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from springtide_trainer.artifact.tokens import EXACT
+from springtide_trainer.artifact.tokens import EXACT, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from springtide_trainer.artifact.tokens import Tokens, Widths
+    from springtide_trainer.artifact.tokens import Widths
 
 
 class TokenRows(Protocol):
@@ -37,42 +39,59 @@ class TokenRows(Protocol):
 
 @dataclass(frozen=True)
 class JoinedTokens:
-    """Rows of `first`, then rows of `second`; both of one tokenizer."""
+    """The rows of each part, one part after the other; all of one tokenizer."""
 
-    first: TokenRows
-    second: Tokens
+    parts: Sequence[Tokens]
 
-    @property
+    @staticmethod
+    def of(*given: TokenRows) -> JoinedTokens:
+        """Join rows, of which some may be joined already.
+
+        Raises:
+            TypeError: some have more than tokens.
+        """
+        parts: list[Tokens] = []
+        for each in given:
+            match each:
+                case JoinedTokens():
+                    parts += each.parts
+                case Tokens():
+                    parts.append(each)
+                case _:
+                    raise TypeError(f"{type(each).__name__} cannot be joined")
+        return JoinedTokens(parts)
+
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row: int64 [rows]."""
-        return np.concatenate([self.first.lengths, self.second.lengths])
+        return np.concatenate([part.lengths for part in self.parts])
+
+    @cached_property
+    def _first(self) -> NDArray[np.int64]:
+        """The first row of each part, and the number of rows: int64 [parts + 1]."""
+        return np.cumsum([0, *(len(part.starts) - 1 for part in self.parts)], dtype=np.int64)
 
     def sums(self, name: str) -> NDArray[np.int64]:
         """Add up a model input over the tokens of each row: int64 [rows]."""
-        return np.concatenate([self.first.sums(name), self.second.sums(name)])
+        return np.concatenate([part.sums(name) for part in self.parts])
 
     def batch(
         self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT
     ) -> dict[str, Tensor]:
-        """Pad these rows to one width: int64 [rows, tokens] for each model input."""
+        """Pad these rows to one width: int64 [rows, tokens] for each model input.
+
+        Only parts that have some of these rows are read.
+        """
         chosen = np.asarray(rows, dtype=np.int64)
-        begin = len(self.first.lengths)
-        later = chosen >= begin
-        parts = [(self.first, ~later, chosen[~later]), (self.second, later, chosen[later] - begin)]
-        found = [(mask, each.batch(own, widths)) for each, mask, own in parts if len(own)]
-        if len(found) == 1:
-            return found[0][1]
-        width = max(batch["attention_mask"].shape[1] for _, batch in found)
-        joined: dict[str, Tensor] = {}
-        for name in found[0][1]:
-            padding = self.second.padding.get(name, 0)
-            joined[name] = torch.full((len(chosen), width), padding, dtype=torch.int64)
-            for mask, batch in found:
-                own = batch[name]
-                place = (
-                    slice(width - own.shape[1], None)
-                    if self.second.pad_left
-                    else slice(own.shape[1])
-                )
-                joined[name][torch.from_numpy(mask), place] = own
-        return joined
+        order = np.argsort(chosen, kind="stable")
+        ascending = chosen[order]
+        cuts = np.searchsorted(ascending, self._first)
+        found = [
+            self.parts[number].of_rows(ascending[begin:end] - self._first[number])
+            for number, (begin, end) in enumerate(pairwise(cuts))
+            if end > begin
+        ]
+        values = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        made = self.parts[0].padded(values, self.lengths[ascending], widths)
+        place = torch.from_numpy(np.argsort(order))
+        return {name: each[place] for name, each in made.items()}

@@ -17,6 +17,7 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.storage import commit_content, file_digest, uri_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from springtide_trainer.storage import Home
@@ -67,8 +68,13 @@ def commit(
     return CommittedArtifact(uri=uri_of(final), digest=digest, bytes=size, head=head)
 
 
-def verify(folder: Path, digest: str) -> None:
+def verify(folder: Path, digest: str, *, unread: Collection[str] = ()) -> None:
     """Check that a folder has exactly the files of the manifest with this digest.
+
+    Args:
+        folder: The folder.
+        digest: Digest of its manifest.
+        unread: Suffixes of files that nothing reads: they may be missing, and are not verified.
 
     Raises:
         Refused: DigestMismatch if a file differs, is missing or is not in the manifest;
@@ -76,8 +82,10 @@ def verify(folder: Path, digest: str) -> None:
     """
     if not folder.is_dir() or folder.is_symlink():
         raise _digest_mismatch(f"{folder} is not a folder; expected artifact {digest}")
-    known = {str(file["path"]): file for file in read_manifest(folder, digest)}
-    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    files = {PurePosixPath(file["path"]): file for file in read_manifest(folder, digest)}
+    known = {path.as_posix(): file for path, file in files.items() if path.suffix not in unread}
+    found = [path for path in _files(folder) if path.suffix not in unread]
+    present = {path.relative_to(folder).as_posix(): path for path in found}
     present.pop(MANIFEST, None)
     if odd := sorted(set(known) ^ set(present)):
         raise _digest_mismatch(

@@ -1,8 +1,9 @@
-"""Tokens on disk: rows are tokenized once, beside the frozen rows, and mapped into memory after.
+"""Tokens on disk: rows are tokenized once and mapped into memory after.
 
 A cache is complete or absent. It is named by all that its tokens depend on, and its files are
 verified before they are used; a damaged one is made again. If it cannot be written, such as on a
-full disk, the rows are tokenized in memory. It is deleted with the folder of its rows.
+full disk, the rows are tokenized in memory. It is deleted with the folder that it is in: that of
+its rows, or of the checkpoints.
 """
 
 from __future__ import annotations
@@ -20,9 +21,18 @@ import numpy as np
 import tokenizers
 import transformers
 
+from springtide_api.contract import ExitCode
 from springtide_trainer.artifact.saving import tokenizer_files
 from springtide_trainer.artifact.tokens import collect, encode, input_types, tokens_of
-from springtide_trainer.storage import commit_folder, file_digest
+from springtide_trainer.errors import Refused
+from springtide_trainer.storage import (
+    TOKENS,
+    commit_folder,
+    file_digest,
+    forget,
+    local_path,
+    uri_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -84,7 +94,24 @@ class Key:
     @property
     def folder(self) -> str:
         """Name of the folder of the cache."""
-        return f"tokens-{_digest(asdict(self))[:32]}"
+        return f"{TOKENS}{_digest(asdict(self))[:32]}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where tokens are kept.
+
+    Attributes:
+        room: The folder of the caches: that of the frozen rows, or one of the storage.
+        scratch: A folder of this pod on the same file system, which exists as long as the tokens
+            are used.
+        count: How many caches of about this size there will be: all must leave as much space as
+            they take.
+    """
+
+    room: Path
+    scratch: Path
+    count: int = 1
 
 
 def cached(
@@ -92,8 +119,7 @@ def cached(
     chunks: Callable[[], Iterable[Sequence[Pair]]],
     *,
     key: Key,
-    rows: Path,
-    scratch: Path,
+    place: Place,
 ) -> Tokens:
     """Return the tokens of rows from their cache; tokenize the rows if there is none.
 
@@ -101,41 +127,73 @@ def cached(
         tokenizer: The tokenizer.
         chunks: Reads and renders the rows.
         key: Identifies the tokens.
-        rows: Folder of the frozen rows.
-        scratch: A folder of this pod on the same file system, which exists as long as the tokens
-            are used.
+        place: Where they are kept.
     """
-    final = rows / key.folder
-    if final.is_dir():
-        try:
-            return _open(final, key, tokenizer)
-        except (OSError, ValueError, KeyError, TypeError) as damaged:
-            log.warning("damaged token cache is made again", extra={"error": str(damaged)})
-            _set_aside(final, scratch)
-    written = scratch / f"{key.folder}-{uuid.uuid4()}"
+    if (found := read(tokenizer, key=key, place=place)) is not None:
+        return found
     try:
-        _write(encode(tokenizer, chunks(), key.max_length), written, key, tokenizer)
+        folder = keep(tokenizer, chunks(), key=key, place=place)
     except OSError as full:
-        shutil.rmtree(written, ignore_errors=True)
         log.warning("no token cache: rows are tokenized in memory", extra={"error": str(full)})
         return collect(tokenizer, encode(tokenizer, chunks(), key.max_length))
+    return _open(folder, key, tokenizer)
+
+
+def read(tokenizer: RowTokenizer, *, key: Key, place: Place) -> Tokens | None:
+    """Verify a cache and map its files. A damaged one is removed; None: there is none.
+
+    Raises:
+        Refused: the object store cannot be read.
+    """
+    final = place.room / key.folder
+    try:
+        folder = local_path(uri_of(final))
+        return _open(folder, key, tokenizer) if folder.is_dir() else None
+    except (OSError, ValueError, KeyError, TypeError, Refused) as damaged:
+        if isinstance(damaged, Refused) and damaged.code == ExitCode.ENVIRONMENT:
+            raise
+        log.warning("damaged token cache is made again", extra={"error": str(damaged)})
+        _remove(final, place.scratch)
+        return None
+
+
+def keep(
+    tokenizer: RowTokenizer, chunks: Iterable[Sequence[Pair]], *, key: Key, place: Place
+) -> Path:
+    """Tokenize rows, and keep their tokens.
+
+    Returns:
+        The folder of the tokens: in the pod's scratch folder if they could not be kept, or another
+        pod was faster.
+
+    Raises:
+        OSError: the disk is full, or the pod's scratch folder was removed.
+    """
+    written, final = place.scratch / f"{key.folder}-{uuid.uuid4()}", place.room / key.folder
+    try:
+        _write(encode(tokenizer, chunks, key.max_length), written, key, tokenizer, place.count)
+    except OSError:
+        shutil.rmtree(written, ignore_errors=True)
+        raise
     try:
         if commit_folder(written, final):
             log.info("token cache written", extra={"cache": final.name})
-            written = final
+            return final
     except OSError as failed:
         log.warning("token cache is not kept", extra={"error": str(failed)})
-    return _open(written, key, tokenizer)
+    return written
 
 
-def _write(encoded: Iterable[Encoded], folder: Path, key: Key, tokenizer: RowTokenizer) -> None:
+def _write(
+    encoded: Iterable[Encoded], folder: Path, key: Key, tokenizer: RowTokenizer, count: int
+) -> None:
     """Write the tokens chunk by chunk, then the sidecar with the digest of each file.
 
     Raises:
         OSError: the disk is full, or has less space left than the tokens take: the space is for
             checkpoints and the artifact.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir()  # not its parent: a training that is over has removed it
     types = _stored_types(tokenizer)
     files = {name: (folder / f"{name}.bin").open("wb") for name in types}
     with (folder / _LENGTHS).open("wb") as lengths:
@@ -149,8 +207,9 @@ def _write(encoded: Iterable[Encoded], folder: Path, key: Key, tokenizer: RowTok
                 file.close()
     paths = sorted(folder.iterdir())
     size = sum(path.stat().st_size for path in paths)
-    if (free := shutil.disk_usage(folder).free) < size:
-        raise OSError(f"the tokens take {size:,} bytes and only {free:,} bytes would stay free")
+    if (free := shutil.disk_usage(folder).free) < size * count:
+        taken = f"{size * count:,} bytes"
+        raise OSError(f"the tokens take {taken} and only {free:,} bytes would stay free")
     sidecar = {
         "key": asdict(key),
         "files": {path.name: file_digest(path) for path in paths},
@@ -189,10 +248,13 @@ def _map(path: Path, kind: np.dtype[Any]) -> Integers:
     return np.asarray(np.memmap(path, kind, mode="r"))
 
 
-def _set_aside(folder: Path, scratch: Path) -> None:
+def _remove(folder: Path, scratch: Path) -> None:
     """Move a damaged cache to the pod's scratch folder, which is deleted at the end."""
+    forget(folder)
     try:
         folder.rename(scratch / f"damaged-{uuid.uuid4()}")
+    except FileNotFoundError:
+        return
     except OSError as kept:
         log.warning("damaged token cache is not removed", extra={"error": str(kept)})
 

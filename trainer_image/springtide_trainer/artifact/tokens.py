@@ -86,6 +86,14 @@ class Tokens:
         )
         return found
 
+    def of_rows(self, rows: NDArray[np.int64]) -> dict[str, Integers]:
+        """Return the tokens of these rows, concatenated, for each model input."""
+        begins = self.starts[rows]
+        lengths = self.starts[rows + 1] - begins
+        ends = np.cumsum(lengths)
+        places = np.repeat(begins - (ends - lengths), lengths) + np.arange(lengths.sum())
+        return {name: values[places] for name, values in self.values.items()}
+
     def batch(
         self, rows: Sequence[int] | NDArray[np.int64], widths: Widths = EXACT
     ) -> dict[str, Tensor]:
@@ -94,19 +102,28 @@ class Tokens:
         The cost depends on these rows only, not on the total number of rows.
         """
         chosen = np.asarray(rows, dtype=np.int64)
-        begins = self.starts[chosen]
-        lengths = self.starts[chosen + 1] - begins
+        lengths = self.starts[chosen + 1] - self.starts[chosen]
+        return self.padded(self.of_rows(chosen), lengths, widths)
+
+    def padded(
+        self, values: dict[str, Integers], lengths: NDArray[np.int64], widths: Widths
+    ) -> dict[str, Tensor]:
+        """Pad the concatenated tokens of rows, also of other rows of the same tokenizer.
+
+        Args:
+            values: The tokens, for each model input.
+            lengths: int64 [rows], tokens of each row.
+            widths: To how many tokens.
+        """
         width = int(widths.of(lengths.max()))
         inside = np.arange(width) < lengths[:, None]
         if self.pad_left:
             inside = inside[:, ::-1]
-        ends = np.cumsum(lengths)
-        places = np.repeat(begins - (ends - lengths), lengths) + np.arange(ends[-1])
         batch = {"attention_mask": torch.from_numpy(inside.astype(np.int64))}
-        for name, values in self.values.items():
-            padded = np.full(inside.shape, self.padding[name], dtype=np.int64)
-            padded[inside] = values[places]
-            batch[name] = torch.from_numpy(padded)
+        for name, each in values.items():
+            rows = np.full(inside.shape, self.padding[name], dtype=np.int64)
+            rows[inside] = each
+            batch[name] = torch.from_numpy(rows)
         return batch
 
 

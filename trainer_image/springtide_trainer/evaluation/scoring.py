@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from springtide_trainer.artifact.models import predict
-from springtide_trainer.artifact.token_cache import Key, cached
+from springtide_trainer.artifact.token_cache import Key, Place, cached
 from springtide_trainer.artifact.tokens import CHUNK, collect, encode
 from springtide_trainer.data.snapshots.frozen_rows import inputs
 from springtide_trainer.evaluation import predicted_tokens
@@ -156,7 +156,7 @@ def _tokens(dataset: EvaluationDataset, model: Scorer, key: Key, scratch: Path) 
 
     if dataset.folder is None:
         return collect(model.tokenizer, encode(model.tokenizer, chunks(), key.max_length))
-    return cached(model.tokenizer, chunks, key=key, rows=dataset.folder, scratch=scratch)
+    return cached(model.tokenizer, chunks, key=key, place=Place(dataset.folder, scratch))
 
 
 def _score(tokens: Tokens, model: Scorer, observe: Callable[[int], None]) -> Any:

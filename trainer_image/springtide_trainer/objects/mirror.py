@@ -89,7 +89,8 @@ class Mirror:
         """
         path, place = self.local(uri, field), place_of(uri, field)
         if only:
-            path = self._scratch / "-".join(sorted(only)) / path.name
+            names = hashlib.sha256("/".join(sorted(only)).encode()).hexdigest()[:16]
+            path = self._scratch / names / path.name
         if path.exists():
             return path
         store = self._opened(place.bucket)

@@ -47,7 +47,7 @@ _EXPLAINED = frozenset(ExitCode) - {ExitCode.DONE}
 
 @dataclass(frozen=True)
 class Nodes:
-    """The pods that train or score together: the number of this one, and all."""
+    """The pods that tokenize, train or score together: the number of this one, and all."""
 
     rank: int = 0
     count: int = 1
@@ -65,17 +65,18 @@ ONE_NODE = Nodes()
 
 
 def nodes_of(run: RunFile, environ: Mapping[str, str]) -> Nodes:
-    """Return the place of this pod among those that train or score together.
+    """Return the place of this pod among those that tokenize, train or score together.
 
     Raises:
         Refused: the variables are not those of a pod of a JobSet, or of an Indexed Job.
     """
     rank = environ.get(INDEX, "")
-    if run.evaluate and run.evaluate.pods > 1:
-        if not rank.isdecimal() or int(rank) >= run.evaluate.pods:
-            message = f"{INDEX} is {rank!r} in one of {run.evaluate.pods} pods of an evaluation"
+    shared = run.evaluate if run.stage == "evaluate" else run.tokenize
+    if shared and shared.pods > 1:
+        if not rank.isdecimal() or int(rank) >= shared.pods:
+            message = f"{INDEX} is {rank!r} in one of {shared.pods} pods of stage {run.stage}"
             raise Refused("InvalidRunFile", message)
-        return Nodes(int(rank), run.evaluate.pods)
+        return Nodes(int(rank), shared.pods)
     count = environ.get(NODES)
     if not count:
         return ONE_NODE

@@ -1,7 +1,9 @@
 """Runs one stage of a generation, from run file to result: dispatch, failures, exit code.
 
 A committed result is final: another attempt at the same work returns it without repeating the
-work. Failures are not committed, because another attempt may succeed.
+work. Failures are not committed, because another attempt may succeed. Nor is that of the stage
+tokenize, whose pods each have work of their own: its run file names the result of the training, and
+once that is there, nothing is tokenized.
 """
 
 from __future__ import annotations
@@ -96,12 +98,14 @@ def run_stage(
         home: The storage.
         pod_uid: Uid of the pod.
         processes: Number of processes of a training in this pod.
-        nodes: This pod among those that train or score together; the first one alone commits.
+        nodes: This pod among those that tokenize, train or score together; the first one alone
+            commits.
     """
     final = home.result(run.result or run.job)
     try:
         if committed := _committed(final, run):
             log.info("result is already committed", extra={"job": run.job})
+            _clean_up_late(run, home)
             return StageOutcome(committed, ExitCode.DONE)
         with raise_on_sigterm(), home.tmp(run.job, pod_uid) as tmp:
             if run.stage == "train" and (processes > 1 or nodes.count > 1):
@@ -110,9 +114,9 @@ def run_stage(
                 )
             else:
                 result = dispatch(run, home, tmp, nodes.rank)
-            if not nodes.leads:
-                if run.stage == "evaluate" and _committed(final, run):
-                    _clean_up(run, home)  # of what this pod kept after the first one had cleaned up
+            if run.stage == "tokenize" or not nodes.leads:
+                if _committed(final, run):
+                    _clean_up_late(run, home)
                 return StageOutcome(result, ExitCode.DONE)
             result = commit(result, final, tmp / "result.json")
         _clean_up(run, home)
@@ -122,6 +126,7 @@ def run_stage(
     except Exception as error:
         away = isinstance(error, Refused) and error.code == ExitCode.ENVIRONMENT
         if not away and (committed := _committed_meanwhile(final, run, error)):
+            _clean_up_late(run, home)
             return StageOutcome(committed, ExitCode.DONE)
         return ended_by(error, run, home)
 
@@ -178,12 +183,12 @@ def dispatch(run: RunFile, home: Home, tmp: Path, rank: int = 0) -> Result:
         run: The run file.
         home: The storage.
         tmp: The scratch folder of this pod.
-        rank: The number of this pod among those that score together.
+        rank: The number of this pod among those that tokenize or score together.
 
     Raises:
         Refused: the input is not acceptable.
     """
-    done = Result(job=run.job, stage=run.stage, number=run.number, ok=True)
+    done = _done(run)
     match run.stage:
         case "import":
             import_libraries()
@@ -194,6 +199,11 @@ def dispatch(run: RunFile, home: Home, tmp: Path, rank: int = 0) -> Result:
             from springtide_trainer.stages.probe import probe
 
             return done.model_copy(update={"probe": probe(run, home, tmp)})
+        case "tokenize":
+            from springtide_trainer.stages.tokenize import tokenize
+
+            tokenize(run, home, tmp, rank)
+            return done
         case "train":
             import_libraries()
             from springtide_trainer.stages.train import train
@@ -215,12 +225,19 @@ def dispatch(run: RunFile, home: Home, tmp: Path, rank: int = 0) -> Result:
             return done
 
 
+def _done(run: RunFile) -> Result:
+    """Return the result of a stage without an output."""
+    return Result(job=run.job, stage=run.stage, number=run.number, ok=True)
+
+
 def _committed(path: Path, run: RunFile) -> Result | None:
     """Read a committed result and set its Job to the current one."""
     try:
         found = Result.model_validate_json(read_committed(path))
     except FileNotFoundError:
         return None
+    if run.stage == "tokenize":  # it is that of the training
+        return _done(run)
     return found.model_copy(update={"job": run.job})
 
 
@@ -253,9 +270,21 @@ def commit(result: Result, final: Path, tmp: Path) -> Result:
 def _clean_up(run: RunFile, home: Home) -> None:
     """Remove scratch folders of killed attempts, and what they kept for a completed stage."""
     home.sweep(run.job, spare=DAY if run.stage == "probe" else 0.0)
-    if run.stage in {"train", "evaluate"} and run.number is not None:
+    if run.number is None:
+        return
+    if run.stage == "train":
+        home.sweep_tokenizing(run.number)
+    if run.stage in {"train", "evaluate"}:
         forget(home.checkpoints(run.number))
         shutil.rmtree(home.checkpoints(run.number), ignore_errors=True)
+    if run.stage == "tokenize":
+        home.discard_tokens(run.number)
+
+
+def _clean_up_late(run: RunFile, home: Home) -> None:
+    """Remove what a pod kept for others after the one that committed the result had cleaned up."""
+    if run.stage in {"tokenize", "evaluate"}:
+        _clean_up(run, home)
 
 
 def failed(run: RunFile, failure: Failure, code: int) -> StageOutcome:

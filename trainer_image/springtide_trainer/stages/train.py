@@ -31,6 +31,7 @@ from springtide_trainer.training.engine.finite_checks import check_tensors
 from springtide_trainer.training.engine.kernels import training_kernels
 from springtide_trainer.training.retention import fisher_information
 from springtide_trainer.training.rows import pseudo_labels
+from springtide_trainer.training.rows.token_shards import Shards
 from springtide_trainer.training.rows.units import scored_rows
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         scratch=tmp,
         held=held,
         processes=processes,
+        shards=Shards.of(run, home),
     )
     longest = int(rows.examples.tokens.lengths.max())
     with (

@@ -63,7 +63,12 @@ def read_rows(folder: Path, part: Part) -> pa.Table:
 
 
 def read_chunks(
-    folder: Path, part: Part, columns: Collection[str] | None = None, size: int = _CHUNK
+    folder: Path,
+    part: Part,
+    columns: Collection[str] | None = None,
+    size: int = _CHUNK,
+    *,
+    rows: range | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read columns of one part in chunks, in the order of the rows.
 
@@ -74,6 +79,7 @@ def read_chunks(
         part: The part to read.
         columns: Names of the columns; None: all. Those that the rows do not have are left out.
         size: Maximum number of rows of a chunk.
+        rows: Numbers of adjacent rows. None: all. Row groups without any of them are not read.
 
     Raises:
         Refused: the file is missing or damaged.
@@ -84,7 +90,33 @@ def read_chunks(
     ):
         names = opened.schema_arrow.names
         known = [name for name in names if columns is None or name in columns]
-        yield from opened.iter_batches(size, columns=known, use_threads=False)
+        if rows is None:
+            yield from opened.iter_batches(size, columns=known, use_threads=False)
+            return
+        groups, at = _row_groups(opened.metadata, rows)
+        for batch in opened.iter_batches(size, row_groups=groups, columns=known, use_threads=False):
+            begin, end = max(rows.start - at, 0), min(rows.stop - at, len(batch))
+            at += len(batch)
+            if begin < end:
+                yield batch.slice(begin, end - begin)
+
+
+def _row_groups(metadata: pq.FileMetaData, rows: range) -> tuple[list[int], int]:
+    """Return which row groups have some of these rows, and the number of their first row."""
+    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    ends = np.cumsum(sizes, dtype=np.int64)
+    groups = np.flatnonzero((ends > rows.start) & (ends - sizes < rows.stop))
+    return groups.tolist(), int(ends[groups[0]] - sizes[groups[0]]) if len(groups) else 0
+
+
+def count_rows(folder: Path, part: Part) -> int:
+    """Return the number of rows of one part.
+
+    Raises:
+        Refused: the file is missing or damaged.
+    """
+    with _refused_if_damaged(folder, part):
+        return int(pq.read_metadata(folder / f"{part}.parquet").num_rows)
 
 
 def columns_of(folder: Path, part: Part) -> list[str]:
@@ -138,8 +170,8 @@ def refused_if_damaged(refused: Refused) -> Iterator[None]:
         raise refused from wrong
 
 
-def verify(folder: Path, digest: str) -> None:
-    """Verify the digest of frozen rows: the manifest, and the rows of every part.
+def verify(folder: Path, digest: str, parts: Sequence[Part] = PARTS) -> None:
+    """Verify the digest of frozen rows: the manifest, and the rows of these parts.
 
     Raises:
         Refused: DigestMismatch, with the difference.
@@ -150,7 +182,7 @@ def verify(folder: Path, digest: str) -> None:
         message = f"{folder / MANIFEST} has digest {found}, expected {digest}; {FREEZE_AGAIN}"
         raise Refused("DigestMismatch", message)
     manifest = json.loads(text)
-    for part in PARTS:
+    for part in parts:
         verify_part(folder, part, manifest)
 
 

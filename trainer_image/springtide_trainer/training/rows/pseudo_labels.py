@@ -23,6 +23,7 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.processes import ALONE
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.rows import source_rows, training_rows
+from springtide_trainer.training.rows.token_shards import Texts
 from springtide_trainer.training.rows.training_rows import Labelled
 from springtide_trainer.training.rows.units import scored_rows
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from springtide_trainer.data.snapshots.replay_buffer import Held
     from springtide_trainer.processes import Processes
     from springtide_trainer.training.rows.source_rows import SourceRows
+    from springtide_trainer.training.rows.token_shards import Shards
     from springtide_trainer.training.rows.training_rows import TrainingRows
 
 UNTRAINED = "the parent's head is untrained"
@@ -74,6 +76,7 @@ def load(
     scratch: Path,
     held: Held | None = None,
     processes: Processes = ALONE,
+    shards: Shards | None = None,
 ) -> TrainingRows:
     """Load training rows, with the rows without a label that the parent is sure of.
 
@@ -81,20 +84,23 @@ def load(
     rows of an entity in the validation split none is trained on.
 
     Args:
-        folder: Folder of the frozen rows, in which their tokens are kept.
+        folder: Folder of the frozen rows.
         digest: Digest of the frozen rows.
         recipe: The recipe. Without the option, no row is labelled.
         parent: The parent.
         scratch: A folder of this pod on the same file system.
         held: Rows that may be replayed. None: nothing is replayed.
         processes: They share the rows.
+        shards: Where the tokens are kept in shards. None: all in the folder of the rows.
 
     Raises:
         Refused: as `training_rows.load`, or the rows lack a column that the parent reads.
     """
     with processes.first_alone():
-        new = source_rows.read(folder, digest, recipe, parent=parent.folder, scratch=scratch)
-        tokens = _tokens(new, folder, digest, recipe, parent=parent, scratch=scratch)
+        new = source_rows.read(
+            folder, digest, recipe, parent=parent.folder, scratch=scratch, shards=shards
+        )
+        tokens = _tokens(new, folder, digest, recipe, parent=parent, scratch=scratch, shards=shards)
     found = _labelled(new, tokens, recipe, parent, processes)
     with processes.first_alone():
         return training_rows.arrange(
@@ -119,7 +125,14 @@ def digest(rows: TrainingRows) -> str:
 
 
 def _tokens(
-    new: SourceRows, folder: Path, digest: str, recipe: Recipe, *, parent: Parent, scratch: Path
+    new: SourceRows,
+    folder: Path,
+    digest: str,
+    recipe: Recipe,
+    *,
+    parent: Parent,
+    scratch: Path,
+    shards: Shards | None,
 ) -> TokenRows | None:
     """Return the rows as the parent reads them, which may be another way than the recipe's.
 
@@ -144,7 +157,7 @@ def _tokens(
             f"data.source.columns, or remove training.{option} until the next generation is live"
         )
         raise Refused("MissingColumn", message, f"spec.training.{option}")
-    return source_rows.tokens(folder, digest, before, parent=parent.folder, scratch=scratch)
+    return Texts.of(folder, digest, before, parent.folder).tokens(scratch, shards)
 
 
 def _labelled(

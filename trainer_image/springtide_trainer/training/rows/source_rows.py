@@ -14,32 +14,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springtide_api.contract import ExitCode
-from springtide_trainer.artifact import token_cache
-from springtide_trainer.artifact.models import row_tokenizer
 from springtide_trainer.artifact.preprocess import Preprocess
-from springtide_trainer.artifact.tokens import CHUNK
-from springtide_trainer.data.snapshots.frozen_rows import (
-    input_columns,
-    inputs,
-    read_chunks,
-    verify,
-)
+from springtide_trainer.data.snapshots.frozen_rows import read_chunks, verify
 from springtide_trainer.data.snapshots.row_checks import NO_LABEL
 from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.table import task_of
 from springtide_trainer.training.rows.batches import Examples
+from springtide_trainer.training.rows.token_shards import Texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
 
     from springtide_api.generation.spec import Recipe
-    from springtide_trainer.artifact.preprocess import Pair
-    from springtide_trainer.artifact.tokens import Tokens
     from springtide_trainer.tasks.task import Labels
+    from springtide_trainer.training.rows.token_shards import Shards
 
 _WEIGHT = "spec.data.source.columns.weight"
 UNKNOWN = -1
@@ -65,7 +57,15 @@ class SourceRows:
     unlabelled: NDArray[np.int64] = field(default_factory=no_rows)
 
 
-def read(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Path) -> SourceRows:
+def read(
+    folder: Path,
+    digest: str,
+    recipe: Recipe,
+    *,
+    parent: Path,
+    scratch: Path,
+    shards: Shards | None = None,
+) -> SourceRows:
     """Read the rows of a window; see `training_rows.load`.
 
     Skips rows of weight 0; for a task with groups, groups whose rows all have weight 0.
@@ -83,7 +83,8 @@ def read(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Pa
         which = "a label and a weight" if recipe.training.pseudo_labels else "a weight"
         message = f"{folder} has 0 training rows with {which} greater than 0; at least 1 is needed"
         raise Refused("NotEnoughData", message, code=ExitCode.TOO_LITTLE_DATA)
-    read_by = tokens(folder, digest, Preprocess.of(recipe), parent=parent, scratch=scratch)
+    texts = Texts.of(folder, digest, Preprocess.of(recipe), parent)
+    read_by = texts.tokens(scratch, shards)
     examples = Examples(read_by, labels, weights, None if groups is None else codes_of(groups))
     return SourceRows(
         examples,
@@ -92,35 +93,6 @@ def read(folder: Path, digest: str, recipe: Recipe, *, parent: Path, scratch: Pa
         None if groups is None else groups.dictionary,
         unlabelled,
     )
-
-
-def tokens(
-    folder: Path, digest: str, preprocess: Preprocess, *, parent: Path, scratch: Path
-) -> Tokens:
-    """Return the tokens of all training rows of a window, kept in the folder of the rows.
-
-    Args:
-        folder: Folder of the frozen rows.
-        digest: Their digest.
-        preprocess: How they are rendered.
-        parent: Folder of the artifact whose tokenizer encodes them.
-        scratch: A folder of this pod on the same file system.
-    """
-
-    def chunks() -> Iterator[list[Pair]]:
-        columns = input_columns(preprocess.inputs) + ["label"] * preprocess.reads_labels
-        for batch in read_chunks(folder, "train", columns, CHUNK):
-            yield render(preprocess, batch)
-
-    key = token_cache.Key.of(f"{digest}/train", preprocess, parent)
-    tokenizer = row_tokenizer(parent)
-    return token_cache.cached(tokenizer, chunks, key=key, rows=folder, scratch=scratch)
-
-
-def render(preprocess: Preprocess, rows: pa.Table | pa.RecordBatch) -> list[Pair]:
-    """Render rows as the texts that the model reads."""
-    labels = rows["label"].to_pylist() if preprocess.reads_labels else None
-    return preprocess.render(inputs(rows), labels)
 
 
 def _labels(folder: Path, task: Labels, *, unlabelled: bool) -> NDArray[Any]:

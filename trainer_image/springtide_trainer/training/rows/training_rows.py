@@ -34,7 +34,8 @@ from springtide_trainer.training.rows.batches import Examples
 from springtide_trainer.training.rows.documents import DocumentRows
 from springtide_trainer.training.rows.documents import read as read_documents
 from springtide_trainer.training.rows.replay import draw
-from springtide_trainer.training.rows.source_rows import SourceRows, no_rows, read, render
+from springtide_trainer.training.rows.source_rows import SourceRows, no_rows, read
+from springtide_trainer.training.rows.token_shards import render
 from springtide_trainer.training.rows.units import Units
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from springtide_trainer.data.snapshots.replay_buffer import Held
     from springtide_trainer.tasks.task import Task
     from springtide_trainer.training.rows.replay import Drawn
+    from springtide_trainer.training.rows.token_shards import Shards
 
 
 @dataclass(frozen=True)
@@ -114,24 +116,26 @@ def load(
     parent: Path,
     scratch: Path,
     held: Held | None = None,
+    shards: Shards | None = None,
 ) -> TrainingRows:
     """Read, check and tokenize the training rows of a frozen window, and replayed rows after them.
 
     Rows without a label are left out: `pseudo_labels.load` adds some of them.
 
     Args:
-        folder: Folder of the frozen rows, in which their tokens are kept.
+        folder: Folder of the frozen rows.
         digest: Digest of the frozen rows.
         recipe: The recipe.
         parent: Folder of the parent's artifact, with the tokenizer.
         scratch: A folder of this pod on the same file system.
         held: Rows that may be replayed. None: nothing is replayed.
+        shards: Where the tokens are kept in shards. None: all in the folder of the rows.
 
     Raises:
         Refused: the rows do not match the digest, a label or weight is not usable, or no row is
             left.
     """
-    new = read(folder, digest, recipe, parent=parent, scratch=scratch)
+    new = read(folder, digest, recipe, parent=parent, scratch=scratch, shards=shards)
     return arrange(new, None, folder, digest, recipe, parent=parent, held=held)
 
 
@@ -251,7 +255,7 @@ def _with_replayed(
         groups = np.concatenate([groups, later + len(names)])
         names = pa.concat_arrays([names, later_names])
     examples = Examples(
-        JoinedTokens(before.tokens, added),
+        JoinedTokens.of(before.tokens, added),
         np.concatenate([before.labels, task.encode(table["label"], "replayed rows")]),
         np.concatenate([before.weights, np.full(len(table), mean, np.float32)]),
         groups,
@@ -272,7 +276,7 @@ def _read_by_parent(new: TokenRows | None, drawn: Drawn | None, parent: Path) ->
     """Return all rows as the parent reads them: those of the window, then replayed ones."""
     if new is None or drawn is None or not len(drawn.table):
         return new
-    return JoinedTokens(new, _tokens(drawn.table, Preprocess.read(parent), parent))
+    return JoinedTokens.of(new, _tokens(drawn.table, Preprocess.read(parent), parent))
 
 
 def _by_token(source: SourceRows, task: Task) -> SourceRows:
