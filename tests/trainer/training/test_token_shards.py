@@ -87,19 +87,19 @@ def whole(world: World) -> str:
 def of_pairs(folder: Path) -> tuple[Preprocess, str]:
     tokenizer().save_pretrained(folder)
     columns: Any = {"text": "text", "text_pair": "text_pair"}
-    return Preprocess(**columns, max_length=9, labels=["no", "yes"]), "token_type_ids"
+    return Preprocess(**columns, max_length=16, labels=["no", "yes"]), "token_type_ids"
 
 
 def of_responses(folder: Path) -> tuple[Preprocess, str]:
     decoders.tokenizer(PLAIN, first=True).save_pretrained(folder)
     task: Any = {"task": "CausalLM", "causal_lm": CausalLMOptions()}
-    return Preprocess(text="text", max_length=9, **task), MASK
+    return Preprocess(text="text", max_length=16, **task), MASK
 
 
 def of_hidden_tokens(folder: Path) -> tuple[Preprocess, str]:
     tokenizer().save_pretrained(folder)
     task: Any = {"task": "MaskedLM"}
-    return Preprocess(text="text", max_length=9, **task), CHOSEN
+    return Preprocess(text="text", max_length=16, **task), CHOSEN
 
 
 @pytest.mark.parametrize("kind", [of_pairs, of_responses, of_hidden_tokens])
@@ -124,7 +124,7 @@ def test_tokens_of_shards_are_those_of_one_cache(tmp_path, kind):
     random = np.random.default_rng(0)
     for count in (1, 7, ROWS):
         rows = random.permutation(ROWS)[:count]
-        found, wanted = (each.batch(rows, Widths(4, 9)) for each in (several, one))
+        found, wanted = (each.batch(rows, Widths(4, 16)) for each in (several, one))
         assert {*found} == {*wanted} > {"input_ids", "attention_mask"}
         assert all(found[name].equal(wanted[name]) for name in wanted)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -85,11 +84,11 @@ class JoinedTokens:
         chosen = np.asarray(rows, dtype=np.int64)
         order = np.argsort(chosen, kind="stable")
         ascending = chosen[order]
-        cuts = np.searchsorted(ascending, self._first)
+        first = self._first
+        cuts = np.searchsorted(ascending, first)
         found = [
-            self.parts[number].of_rows(ascending[begin:end] - self._first[number])
-            for number, (begin, end) in enumerate(pairwise(cuts))
-            if end > begin
+            self.parts[part].of_rows(ascending[cuts[part] : cuts[part + 1]] - first[part])
+            for part in np.flatnonzero(np.diff(cuts)).tolist()
         ]
         values = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
         made = self.parts[0].padded(values, self.lengths[ascending], widths)
