@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,9 @@ def whole(world: World) -> str:
 
 def of_pairs(folder: Path) -> tuple[Preprocess, str]:
     tokenizer().save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     columns: Any = {"text": "text", "text_pair": "text_pair"}
     return Preprocess(**columns, max_length=16, labels=["no", "yes"]), "token_type_ids"
 
