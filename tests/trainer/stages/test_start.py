@@ -82,11 +82,11 @@ def test_lora_imports_peft_and_adafactor_its_own_module(tmp_path):
     assert {"peft", "transformers.optimization"} <= found
 
 
-def test_a_pod_that_tokenizes_imports_no_model(tmp_path):
+def test_a_pod_that_tokenizes_imports_nothing_that_trains(tmp_path):
     world = world_of(tmp_path, rows=1001)
     run = tokenizing(with_shards(world.run_file(), 1000), pods=2)
     found = modules_of_stage(run, tmp_path, **{INDEX: "1"})
     assert len([*world.home.checkpoints(1).glob("tokens-*")]) == 1
-    assert "tokenizers" in found
-    models = {"transformers.modeling_utils", "springtide_trainer.training.fit"}
-    assert sorted(found & (UNUSED | models)) == []
+    assert "springtide_trainer.training.rows.token_shards" in found
+    training = {f"springtide_trainer.{name}" for name in ("training.fit", "methods", "optimise")}
+    assert sorted(found & (UNUSED | training)) == []

@@ -200,6 +200,7 @@ def dispatch(run: RunFile, home: Home, tmp: Path, rank: int = 0) -> Result:
 
             return done.model_copy(update={"probe": probe(run, home, tmp)})
         case "tokenize":
+            import_libraries()
             from springtide_trainer.stages.tokenize import tokenize
 
             tokenize(run, home, tmp, rank)
