@@ -195,7 +195,8 @@ class RunFile(Model):
     result: str = ""
     """Name of the result below `<home>/results`. All attempts at the same work share it: a new
     attempt finds the result that an earlier one committed and emits it again under its own Job
-    name. Default: the Job's name."""
+    name. Of stage tokenize it is that of the training: once that is there, nothing is tokenized.
+    Default: the Job's name."""
     home: str
     """Folder of the update on the storage: `<storage>/<namespace>/<update>`. A path on a claim, a
     URI in an object store."""

@@ -48,7 +48,7 @@ class SideBySide:
 
 @contextmanager
 def ranking(example: StoreExample) -> Iterator[Recording]:
-    """A ranker without a claim, by bottleneck adapters, evaluated by two pods; it is recorded."""
+    """A ranker without a claim, by bottleneck adapters, with rows for two pods; it is recorded."""
 
     def change(spec: Raw) -> None:
         _of_task(spec, "search", small_model.RANKING)
@@ -62,8 +62,8 @@ def ranking(example: StoreExample) -> Iterator[Recording]:
 
 
 def lists(month: str) -> bytes:
-    """Make the file of a month of lists; that of the holdout has the rows of two shards."""
-    return small_model.searches(month, queries=300 if month == MONTHS[-1] else 100)
+    """Make the file of a month of lists; training rows and holdout fill two shards each."""
+    return small_model.searches(month, queries=300 if month == MONTHS[-1] else 220)
 
 
 @contextmanager

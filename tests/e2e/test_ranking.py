@@ -22,7 +22,7 @@ from springtide_api.names import LABEL_INDEX
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 STAGE = "springtide.dev/stage"
-STAGES = ("import", "probe", "train", "evaluate")
+STAGES = ("import", "probe", "tokenize", "train", "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +75,27 @@ def test_no_pod_has_a_claim_and_all_that_is_stored_is_in_the_bucket(served, show
         assert [path for path in folder.rglob("*") if path.is_file()], name
 
 
-def test_two_pods_shared_the_rows_of_the_holdout_and_left_no_shard(served, shown):
-    assert 1000 < served.generations()[1]["spec"]["data"]["holdoutRows"] <= 2000
+@pytest.mark.parametrize(
+    ("rows", "stage", "done"),
+    [("rows", "tokenize", "token cache written"), ("holdoutRows", "evaluate", "shard scored")],
+)
+def test_two_pods_share_the_rows_of_a_stage_and_leave_no_shard(served, shown, rows, stage, done):
+    assert 1000 < served.generations()[1]["spec"]["data"][rows] <= 2000
     states = [json.loads(line)["object"] for line in shown.objects()["pods"].splitlines()]
-    pods = [each for each in states if each["metadata"]["labels"].get(STAGE) == "evaluate"]
-    numbers = [each["metadata"]["labels"].get(LABEL_INDEX) for each in pods]
-    assert set(numbers) == {"0", "1"}
-    job = {each["metadata"]["labels"]["batch.kubernetes.io/job-name"] for each in pods}
+    pods = [each["metadata"] for each in states if each["metadata"]["labels"].get(STAGE) == stage]
+    assert {each["labels"].get(LABEL_INDEX) for each in pods} == {"0", "1"}
+    job = {each["labels"]["batch.kubernetes.io/job-name"] for each in pods}
     assert len(job) == 1, "one attempt"
-    lines = [line for log in shown.logs().values() for line in log.splitlines()]
-    assert len([line for line in lines if '"shard scored"' in line]) >= 2
+    logs = [log for name, log in shown.logs().items() if f"-{stage}-" in name]
+    assert sum(log.count(f'"{done}"') for log in logs) >= 2
     home = served.store.files / f"{served.namespace}/storage/{served.namespace}/{UPDATE}"
-    assert not list(home.glob("checkpoints/g1/*/**/*.npy"))
+    assert not list(home.glob("checkpoints/g1/*/**/*.*"))
+
+
+def test_the_training_tokenized_nothing_that_was_there(shown):
+    logs = [log for name, log in shown.logs().items() if "-train-" in name]
+    assert logs
+    assert not [log for log in logs if "token cache" in log]
 
 
 def test_every_job_runs_as_the_service_account(shown):

@@ -86,11 +86,14 @@ def test_several_pods_tokenize_before_a_training_which_begins_when_they_are_done
     assert world.generation(2).status.training is None
     assert (status.phase, status.progress.stage) == ("Training", "Tokenize")
     assert status.progress.summary == "3 pods tokenize 2,500 rows"
+    asked = world.runs[name].run
     runs(world, name, HOUR)
     assert not ever(world, "train")
     world.complete_jobs()
     world.settle()
     assert trains(world)
+    (training,) = (world.runs[each].run for each in ever(world, "train"))
+    assert asked.result == training.result, "a late pod sees that the training is over"
     assert failures(world) == []
     world.rounds()
     assert world.generation(2).status.rollout.promoted_at

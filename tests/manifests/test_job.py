@@ -311,7 +311,7 @@ def test_rows_are_tokenized_by_an_indexed_job_of_pods_without_a_gpu_on_any_node(
     assert (made["apiVersion"], made["kind"]) == ("batch/v1", "Job")
     assert not {"nodeSelector", "priorityClassName"} & pod_of(made).keys()
     assert pod_of(made)["containers"][0]["resources"] == {
-        "requests": {"cpu": "1", "memory": "512Mi"},
+        "requests": {"cpu": "1", "memory": "1Gi"},
         "limits": {"cpu": "1", "memory": "2Gi"},
     }
     assert "springtide.dev/gpus" not in made["metadata"]["annotations"]

@@ -241,7 +241,7 @@ def _resources(start: StartJob) -> dict[str, Any]:
             limits = LIGHT | {"memory": compute.import_memory}
             requests = {"cpu": "100m", "memory": compute.import_memory}
         case "tokenize":
-            limits, requests = dict(LIGHT), {"cpu": "1", "memory": "512Mi"}
+            limits, requests = dict(LIGHT), {"cpu": "1", "memory": "1Gi"}
         case _:
             limits, requests = dict(LIGHT), {"cpu": "100m", "memory": "512Mi"}
     if start.gpus:

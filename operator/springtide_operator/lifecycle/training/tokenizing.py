@@ -15,7 +15,12 @@ from springtide_api.names import job_name
 from springtide_api.schema import duration
 from springtide_operator.lifecycle.jobs.attempt_outcome import why_failed, why_pods_wait
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
-from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file
+from springtide_operator.lifecycle.jobs.run_files import (
+    artifact_ref,
+    home,
+    result_name,
+    run_file,
+)
 from springtide_operator.lifecycle.jobs.stage import SOON
 from springtide_operator.lifecycle.jobs.suspension import resuming, suspending
 from springtide_operator.lifecycle.state.plan import RECHECK, Event, StartJob, Step, Waiting
@@ -104,7 +109,9 @@ def _start_job(seen: Observation, generation: ModelGeneration, pods: int) -> Sta
     )
     shared = run_file(seen, "tokenize", spec.recipe, number=spec.number, job=name, attempt=1)
     return StartJob(
-        run=shared.model_copy(update={"tokenize": asked}),
+        run=shared.model_copy(
+            update={"tokenize": asked, "result": result_name(generation, "train")}
+        ),
         image=spec.recipe.training.image or trainer_image(seen),
     )
 
