@@ -3,6 +3,7 @@
 import asyncio
 import math
 
+from faults.copying import Snapshot
 from faults.playing import Crash, Recorder
 
 HAPPENED = 0.8
@@ -40,27 +41,33 @@ def spread(crashes, every):
     return [crashes[int((place + 0.5) * len(crashes) / count)] for place in range(count)]
 
 
-async def crash_at_writes_of(begin, going_on, problems, *, every, side_by_side):
+async def crash_at_writes_of(
+    begin, going_on, problems, *, every, side_by_side, attend=lambda scene: None
+):
     """Try every so many of the crashes at the writes of what goes on in a scene.
 
     Args:
-        begin: makes a scene; called with a hook for the writes of its operator, or without.
+        begin: makes the first scene, called with a hook for the writes of its operator; all others
+            are copies of it.
         going_on: what is to come about in a scene.
         problems: what is wrong with a scene at the end.
         every: one of so many is tried.
         side_by_side: so many lives go on at a time.
+        attend: starts further controllers in a copy of the first scene.
 
     Returns:
         What was wrong, by the place of the crash.
     """
     recorder = Recorder()
     scene = await begin(recorder)
+    snapshot = await Snapshot.of(scene)
     before = len(recorder.writes)
     await going_on(scene)
     assert problems(scene) == []
 
     async def disturbed(crash):
-        scene = await begin()
+        scene = await snapshot.restore()
+        attend(scene)
         await crash_during(scene, crash, going_on(scene))
         return problems(scene)
 
@@ -72,7 +79,7 @@ async def crash_during(scene, crash, going_on, *hooks, **start):
     """Play what goes on; once the operator has ended at its write, start the next.
 
     Args:
-        scene: where it goes on; its operator is replaced by one that is to end.
+        scene: where it goes on; an operator of it is replaced by one that is to end.
         crash: where that one ends.
         going_on: what is to come about, as a coroutine.
         hooks: called for the writes that both operators send.

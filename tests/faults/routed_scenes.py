@@ -99,6 +99,14 @@ async def on_generation_one(routed, *hooks, **start):
     return scene
 
 
+async def restored(routed, snapshot):
+    """Restore a snapshot of a scene behind a route."""
+    _, following = routed
+    scene = await snapshot.restore()
+    following.append(asyncio.create_task(follow(scene)))
+    return scene
+
+
 async def follow(scene):
     """Report the available canary pods as endpoints of their Service, as a controller does."""
     reported = -1

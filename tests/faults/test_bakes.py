@@ -7,6 +7,7 @@ leaves the same objects: the next one continues from the samples in the status.
 import asyncio
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.life import LIFE, play
 from faults.playing import Recorder
@@ -38,11 +39,16 @@ def shows(samples, scene, number, value):
     samples.set(f"error_rate{{{labels}}}", value)
 
 
+def show_both(samples, scene):
+    """Generation 2 has more errors than it may have."""
+    shows(samples, scene, 1, 0.01)
+    shows(samples, scene, 2, 0.2)
+
+
 async def baking(ground, prometheus, samples, *hooks):
     """Generation 1 has baked; generation 2 will fail its bake once it is promoted."""
     scene = await ground.scene()
-    shows(samples, scene, 1, 0.01)
-    shows(samples, scene, 2, 0.2)
+    show_both(samples, scene)
     hosts = frozenset({prometheus.url.removeprefix("http://")})
     await scene.declare(rollout=rollout(prometheus))
     await scene.start(*hooks, prometheus_hosts=hosts)
@@ -125,7 +131,8 @@ async def test_a_host_that_is_not_allowed_is_named_and_a_user_must_act(ground, p
 async def crash_at(ground, prometheus, samples, every):
     """Try every so many of the crashes from the promotion on; return what was wrong, by place."""
     recorder = Recorder()
-    scene, _ = await baking(ground, prometheus, samples, recorder)
+    scene, hosts = await baking(ground, prometheus, samples, recorder)
+    snapshot = await Snapshot.of(scene)
     before = len(recorder.writes)
     breaking = asyncio.create_task(break_in_bake(scene))
     await scene.until(lambda _: of(scene, 2).get("promotedAt"))
@@ -135,14 +142,15 @@ async def crash_at(ground, prometheus, samples, every):
     numbers = range(first, len(recorder.writes) - before + 1)
 
     async def one(crash):
-        return await disturbed(ground, prometheus, samples, crash)
+        scene = await snapshot.restore()
+        show_both(samples, scene)
+        return await disturbed(scene, hosts, crash)
 
     return await crash_at_writes(numbers, one, every=every, side_by_side=SIDE_BY_SIDE)
 
 
-async def disturbed(ground, prometheus, samples, crash):
+async def disturbed(scene, hosts, crash):
     """Let the operator of generation 2 end at one write; return what is wrong at the end."""
-    scene, hosts = await baking(ground, prometheus, samples)
     await crash_during(scene, crash, break_in_bake(scene), prometheus_hosts=hosts)
     return problems(scene)
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
@@ -233,12 +234,13 @@ async def crash_at(ground, how, every):
     going_on, live = GOING_ON[how]
     recorder = Recorder()
     scene = await on_generation_one(ground, recorder)
+    snapshot = await Snapshot.of(scene)
     before = len(recorder.writes)
     await going_on(scene)
     assert await problems(scene, live=live) == []
 
     async def disturbed(crash):
-        scene = await on_generation_one(ground)
+        scene = await snapshot.restore()
         await crash_during(scene, crash, going_on(scene))
         return await problems(scene, live=live)
 

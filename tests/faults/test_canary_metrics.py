@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.life import LIFE, play
 from faults.playing import Recorder
@@ -155,7 +156,8 @@ async def test_a_canary_that_is_as_good_passes_once_it_has_had_its_requests(
 async def crash_at(ground, prometheus, samples, every):
     """Try every so many of the crashes from the first step on; return what was wrong, by place."""
     recorder = Recorder()
-    scene, _ = await live(ground, prometheus, recorder)
+    scene, hosts = await live(ground, prometheus, recorder)
+    snapshot = await Snapshot.of(scene)
     before = len(recorder.writes)
     async with requested(samples, scene, ALL_BAD) as requests:
         trying = asyncio.create_task(try_generation_two(scene))
@@ -166,14 +168,13 @@ async def crash_at(ground, prometheus, samples, every):
     numbers = range(first, len(recorder.writes) - before + 1)
 
     async def one(crash):
-        return await disturbed(ground, prometheus, samples, crash)
+        return await disturbed(await snapshot.restore(), hosts, samples, crash)
 
     return await crash_at_writes(numbers, one, every=every, side_by_side=SIDE_BY_SIDE)
 
 
-async def disturbed(ground, prometheus, samples, crash):
+async def disturbed(scene, hosts, samples, crash):
     """Let the operator end at one write of the canary; return what is wrong at the end."""
-    scene, hosts = await live(ground, prometheus)
     async with requested(samples, scene, ALL_BAD) as requests:
         await crash_during(scene, crash, try_generation_two(scene), prometheus_hosts=hosts)
         return problems(scene, requests)

@@ -9,6 +9,7 @@ import contextlib
 
 import pytest
 from cluster.routes import route
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.playing import Recorder
 from faults.routed_scenes import (
@@ -20,6 +21,7 @@ from faults.routed_scenes import (
     on_generation_one,
     pause,
     problems,
+    restored,
     routed,
     soon,
     state,
@@ -218,12 +220,13 @@ async def crash_at(routed, how, every):
     going_on, live = GOING_ON[how]
     recorder = Recorder()
     scene = await on_generation_one(routed, recorder)
+    snapshot = await Snapshot.of(scene)
     before = len(recorder.writes)
     await going_on(scene)
     assert await problems(scene, live=live) == []
 
     async def disturbed(crash):
-        scene = await on_generation_one(routed)
+        scene = await restored(routed, snapshot)
         witness = Witness(scene.client, scene.namespace)
         await crash_during(scene, crash, going_on(scene), witness)
         return [*await problems(scene, live=live), *witness.problems()]

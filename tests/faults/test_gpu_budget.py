@@ -8,6 +8,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_during
 from faults.directing import directed
 from faults.life import LIFE, play
@@ -22,12 +23,17 @@ SAMPLE = 7
 LIMITED = {"limits": {"maxGpuSecondsPerDay": 3600}, "compute": {"gpusPerNode": 1}}
 
 
-async def training(ground, *hooks):
-    """Generation 1 is live; the pod of generation 2 has run for two hours."""
+async def on_generation_one(ground, *hooks):
+    """Generation 1 is live."""
     scene = await directed(ground)
     await scene.declare(training=LIMITED)
     await scene.start(*hooks)
     await play(scene, LIFE[:2])
+    return scene
+
+
+async def train(scene):
+    """Let the pod of generation 2 have run for two hours; return its Job, and when it began."""
     scene.held.add("train")
     scene.world.months.append("2025-03")
     await scene.ask("run@2")
@@ -36,7 +42,7 @@ async def training(ground, *hooks):
     pod = await scene.pod(job, "Running", None, "", began=began.strftime("%Y-%m-%dT%H:%M:%SZ"))
     await scene.until(lambda scene: scene.generation(2)["training"].get("pods"))
     scene.running[job["metadata"]["uid"]] = pod
-    return scene, job, began.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return job, began.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def fail(scene, job, began):
@@ -77,8 +83,8 @@ def problems(scene):
 
 
 async def test_the_next_attempt_waits_and_starts_once_the_limit_is_raised(ground):
-    scene, job, began = await training(ground)
-    await fail(scene, job, began)
+    scene = await on_generation_one(ground)
+    await fail(scene, *await train(scene))
     assert problems(scene) == []
     used = scene.generation(2)["gpuSeconds"]
     await scene.merge({"training": {"limits": {"maxGpuSecondsPerDay": 90_000}}})
@@ -94,7 +100,9 @@ async def test_the_next_attempt_waits_and_starts_once_the_limit_is_raised(ground
 
 async def crash_at(ground, every):
     recorder = Recorder()
-    scene, job, began = await training(ground, recorder)
+    scene = await on_generation_one(ground, recorder)
+    snapshot = await Snapshot.of(scene)
+    job, began = await train(scene)
     before = len(recorder.writes)
     await fail(scene, job, began)
     assert problems(scene) == []
@@ -102,7 +110,9 @@ async def crash_at(ground, every):
 
     async def one(crash):
         async with places:
-            scene, job, began = await training(ground)
+            scene = await snapshot.restore()
+            await scene.start()
+            job, began = await train(scene)
             await crash_during(scene, crash, fail(scene, job, began))
             return problems(scene)
 

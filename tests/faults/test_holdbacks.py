@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.playing import Recorder
 from faults.routed_scenes import (
@@ -16,6 +17,7 @@ from faults.routed_scenes import (
     Witness,
     is_over,
     on_generation_one,
+    restored,
     routed,
     soon,
     state,
@@ -114,6 +116,7 @@ async def crash_at(routed, prometheus, samples, how, every):
     recorder = Recorder()
     hosts = frozenset({prometheus.url.removeprefix("http://")})
     async with with_holdback(routed, prometheus, samples, recorder) as (scene, requests):
+        snapshot = await Snapshot.of(scene)
         before = len(recorder.writes)
         living = asyncio.create_task(going_on(scene, requests))
         await scene.until(lambda _: state(scene).get("promotedAt"))
@@ -123,7 +126,8 @@ async def crash_at(routed, prometheus, samples, how, every):
     numbers = range(first, len(recorder.writes) - before + 1)
 
     async def disturbed(crash):
-        async with with_holdback(routed, prometheus, samples) as (scene, requests):
+        scene = await restored(routed, snapshot)
+        async with requested(samples, scene, dict(GOOD)) as requests:
             living = going_on(scene, requests)
             witness = Witness(scene.client, scene.namespace)
             await crash_during(scene, crash, living, witness, prometheus_hosts=hosts)

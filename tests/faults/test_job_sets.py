@@ -30,7 +30,7 @@ def on_nodes(ground, kinds, begin):
 
 async def on_generation_one(on_nodes, *hooks):
     """Generation 1 is live; the next training has two nodes."""
-    ground, begin = on_nodes
+    ground, _ = on_nodes
     scene = await directed(ground)
     await scene.declare()
     await scene.start(*hooks)
@@ -38,9 +38,15 @@ async def on_generation_one(on_nodes, *hooks):
     scene.held.add("train")
     scene.world.months.append("2025-03")
     await scene.merge({"training": {"compute": {"nodes": 2, "gpusPerNode": 1}}})
+    attend(on_nodes, scene)
+    return scene
+
+
+def attend(on_nodes, scene):
+    """Start a controller of JobSets in a scene."""
+    _, begin = on_nodes
     scene.sets = JobSets(scene)
     begin(scene.sets.run())
-    return scene
 
 
 async def held_evicted_and_promoted(scene):
@@ -118,6 +124,7 @@ async def crash_at(on_nodes, every):
         problems,
         every=every,
         side_by_side=SIDE_BY_SIDE,
+        attend=functools.partial(attend, on_nodes),
     )
 
 

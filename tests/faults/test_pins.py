@@ -7,6 +7,7 @@ the same objects: what is pinned is served, the rollout is aborted once, and sta
 import asyncio
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
@@ -22,17 +23,21 @@ SAMPLE = 15
 """Every so many of the crashes are tried in each run of the tests."""
 
 
-async def in_a_rollout(ground, *hooks):
-    """Generation 2 is live; generation 3 rolls out, and its pods do not get ready."""
+async def on_generation_two(ground, *hooks):
+    """Generation 2 is live."""
     scene = await directed(ground)
     await scene.declare()
     await scene.start(*hooks)
     await play(scene, LIFE[:3])
+    return scene
+
+
+async def roll_out(scene):
+    """Roll out generation 3, whose pods do not get ready."""
     scene.pods_ready = False
     scene.world.months.append("2025-04")
     await scene.ask("run@3")
     await scene.until(lambda _: scene.templates[-1] == digest(scene, 3) != "")
-    return scene
 
 
 def digest(scene, number):
@@ -92,7 +97,8 @@ async def problems(scene):
     "returns to the live generation, and the candidate rolls out",
 )
 async def test_a_pin_during_a_rollout_is_served_and_the_rollout_starts_again(ground):
-    scene = await in_a_rollout(ground)
+    scene = await on_generation_two(ground)
+    await roll_out(scene)
     await pin_and_unpin(scene)
     assert await problems(scene) == []
 
@@ -139,21 +145,24 @@ async def test_a_pin_is_shown_by_kubectl_and_a_job_waits_for_its_end(ground, kin
 
 async def crash_at(ground, every):
     recorder = Recorder()
-    scene = await in_a_rollout(ground, recorder)
+    scene = await on_generation_two(ground, recorder)
+    snapshot = await Snapshot.of(scene)
+    await roll_out(scene)
     before = len(recorder.writes)
     await pin_and_unpin(scene)
     assert await problems(scene) == []
 
     async def one(crash):
-        return await disturbed(ground, crash)
+        return await disturbed(await snapshot.restore(), crash)
 
     numbers = range(1, len(recorder.writes) - before + 1)
     return await crash_at_writes(numbers, one, every=every, side_by_side=SIDE_BY_SIDE)
 
 
-async def disturbed(ground, crash):
+async def disturbed(scene, crash):
     """Let the operator end at one write of pin and unpin; return what is wrong at the end."""
-    scene = await in_a_rollout(ground)
+    await scene.start()
+    await roll_out(scene)
     await crash_during(scene, crash, pin_and_unpin(scene))
     return await problems(scene)
 

@@ -33,7 +33,7 @@ def queueing(ground, kinds, begin):
 
 async def on_generation_one(queueing, *hooks):
     """Generation 1 is live; the next training has two nodes, in a queue without quota."""
-    ground, begin = queueing
+    ground, _ = queueing
     scene = await directed(ground)
     await scene.declare()
     await scene.start(*hooks)
@@ -42,10 +42,16 @@ async def on_generation_one(queueing, *hooks):
     scene.world.months.append("2025-03")
     compute = {"nodes": 2, "gpusPerNode": 1, "queueName": "gpus"}
     await scene.merge({"training": {"compute": compute}})
+    attend(queueing, scene)
+    return scene
+
+
+def attend(queueing, scene):
+    """Start both controllers in a scene."""
+    _, begin = queueing
     scene.sets, scene.kueue = JobSets(scene), Kueue(scene, (JOB, JOB_SET))
     begin(scene.sets.run())
     begin(scene.kueue.run())
-    return scene
 
 
 async def queued_held_preempted_and_promoted(scene):
@@ -122,5 +128,6 @@ async def test_a_crash_at_every_write_of_a_queued_job_set_changes_nothing(queuei
         problems,
         every=1,
         side_by_side=SIDE_BY_SIDE,
+        attend=functools.partial(attend, queueing),
     )
     assert wrong == {}

@@ -29,7 +29,7 @@ def queueing(ground, kinds, begin):
 
 async def on_generation_one(queueing, *hooks):
     """Generation 1 is live; from the next one on Jobs are in a queue without quota."""
-    ground, begin = queueing
+    ground, _ = queueing
     scene = await directed(ground)
     await scene.declare()
     await scene.start(*hooks)
@@ -37,9 +37,15 @@ async def on_generation_one(queueing, *hooks):
     scene.held |= {"train", "evaluate"}
     scene.world.months.append("2025-03")
     await scene.merge({"training": {"compute": {"queueName": "gpus"}}})
+    attend(queueing, scene)
+    return scene
+
+
+def attend(queueing, scene):
+    """Start a Kueue in a scene."""
+    _, begin = queueing
     scene.kueue = Kueue(scene)
     begin(scene.kueue.run())
-    return scene
 
 
 async def queued_held_preempted_and_promoted(scene):
@@ -107,6 +113,7 @@ async def crash_at(queueing, every):
         problems,
         every=every,
         side_by_side=SIDE_BY_SIDE,
+        attend=functools.partial(attend, queueing),
     )
 
 

@@ -6,6 +6,7 @@ taken back by force, once.
 """
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.directing import condition, directed
 from faults.life import LIFE, play
@@ -103,20 +104,20 @@ async def test_a_rollback_by_request_takes_the_variables_back_from_kubectl(groun
 async def crash_at(ground, kinds, every):
     recorder = Recorder()
     scene = await undone(ground, kinds, recorder)
+    snapshot = await Snapshot.of(scene)
     before = len(recorder.writes)
     await roll_back(scene)
     assert await problems(scene) == []
 
     async def one(crash):
-        return await disturbed(ground, kinds, crash)
+        return await disturbed(await snapshot.restore(), crash)
 
     numbers = range(1, len(recorder.writes) - before + 1)
     return await crash_at_writes(numbers, one, every=every, side_by_side=SIDE_BY_SIDE)
 
 
-async def disturbed(ground, kinds, crash):
+async def disturbed(scene, crash):
     """Let the operator end at one write of the rollback; return what is wrong at the end."""
-    scene = await undone(ground, kinds)
     await crash_during(scene, crash, roll_back(scene))
     return await problems(scene)
 

@@ -8,6 +8,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from faults.copying import Snapshot
 from faults.crashing import crash_at_writes, crash_during
 from faults.directing import condition
 from faults.playing import Recorder
@@ -17,6 +18,7 @@ from faults.routed_scenes import (
     is_over,
     on_generation_one,
     problems,
+    restored,
     route_of,
     routed,
     soon,
@@ -185,6 +187,7 @@ async def crash_at(routed, how, every):
     going_on, live = GOING_ON[how]
     recorder = Recorder()
     scene = await with_warm_pods(routed, recorder)
+    snapshot = await Snapshot.of(scene)
     before = len(recorder.writes)
     living = asyncio.create_task(going_on(scene))
     await scene.until(lambda _: state(scene).get("promotedAt"))
@@ -193,7 +196,7 @@ async def crash_at(routed, how, every):
     assert await problems(scene, live=live) == []
 
     async def disturbed(crash):
-        scene = await with_warm_pods(routed)
+        scene = await restored(routed, snapshot)
         witness = Witness(scene.client, scene.namespace)
         await crash_during(scene, crash, going_on(scene), witness)
         return [*await problems(scene, live=live), *witness.problems()]
