@@ -14,6 +14,7 @@ from typing import Any
 
 from faults.playing import WATCHED, Scene
 from lifecycle.world import World
+from patience import within
 
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.kinds import (
@@ -31,6 +32,7 @@ from springtide_operator.cluster.api.kinds import (
 COPIED = (UPDATE, DEPLOYMENT, GENERATION, REPLICA_SET, SERVICE, HTTP_ROUTE)
 """Owners come before what they own."""
 REST_SECONDS = 1.0
+RESTLESS_SECONDS = 180
 GIVEN = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
 """Metadata that the API server writes."""
 ADDRESSES = ("clusterIP", "clusterIPs")
@@ -82,11 +84,16 @@ class Snapshot:
 
 
 async def _at_rest(scene):
-    """Return the objects of a scene once they stay as they are."""
+    """Return the objects of a scene once they stay as they are.
+
+    Raises:
+        TimeoutError: they change for minutes.
+    """
     before, now = None, await objects_of(scene)
-    while now != before:
-        await asyncio.sleep(REST_SECONDS)
-        before, now = now, await objects_of(scene)
+    async with within(RESTLESS_SECONDS):
+        while now != before:
+            await asyncio.sleep(REST_SECONDS)
+            before, now = now, await objects_of(scene)
     return now
 
 

@@ -41,16 +41,23 @@ def with_live(*, two: bool = False, steps: list[dict[str, Any]] = STEPS) -> Worl
 def started(*, ready: bool = True, **settings: Any) -> World:
     """The first step of the canary of generation 2 has its Deployment, and its pods if ready."""
     world = with_live(**settings)
+    begin(world, ready=ready)
+    return world
+
+
+def begin(world: World, *, ready: bool = True) -> None:
+    """Let the canary of the next generation begin."""
     world.canary_pods_ready = ready
     world.months.append("2025-03")
-    while not world.canaries:
+    for _ in range(20):
+        if world.canaries:
+            break
         world.now += timedelta(minutes=1)
         world.complete_jobs()
         world.settle()
     if ready:
         world.finish_rollouts()
         world.settle()
-    return world
 
 
 def later(world: World, minutes: float) -> None:

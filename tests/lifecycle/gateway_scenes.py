@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
-from lifecycle.canary_scenes import STEPS
+from lifecycle.canary_scenes import STEPS, begin
 from lifecycle.declared import SPEC
 from lifecycle.invariants import Invariants
 from lifecycle.world import World, digest
@@ -47,20 +46,6 @@ def started(*, ready: bool = True, **rollout: Any) -> World:
     world = with_live(**rollout)
     begin(world, ready=ready)
     return world
-
-
-def begin(world: World, *, ready: bool = True) -> None:
-    world.canary_pods_ready = ready
-    world.months.append("2025-03")
-    for _ in range(20):
-        if world.canaries:
-            break
-        world.now += timedelta(minutes=1)
-        world.complete_jobs()
-        world.settle()
-    if ready:
-        world.finish_rollouts()
-        world.settle()
 
 
 def rollout_of(world: World) -> Any:

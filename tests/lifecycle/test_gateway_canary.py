@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from lifecycle.canary_scenes import STEPS, later, summary
+from lifecycle.canary_scenes import STEPS, begin, later, summary
 from lifecycle.declared import SPEC
-from lifecycle.gateway_scenes import (
-    TARGET,
-    begin,
-    gateway,
-    rollout_of,
-    route_record,
-    started,
-    with_live,
-)
+from lifecycle.gateway_scenes import TARGET, gateway, rollout_of, route_record, started, with_live
 from lifecycle.world import World
 
 from springtide_operator.lifecycle.routes.observed import Selector

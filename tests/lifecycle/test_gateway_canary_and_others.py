@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from lifecycle.canary_scenes import STEPS, later
-from lifecycle.gateway_scenes import begin, gateway, rollout_of, route_record, started, with_live
+from lifecycle.canary_scenes import STEPS, begin, later
+from lifecycle.gateway_scenes import gateway, rollout_of, route_record, started, with_live
 from lifecycle.world import digest
 
 from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary

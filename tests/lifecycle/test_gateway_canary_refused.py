@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from lifecycle.canary_scenes import later
-from lifecycle.gateway_scenes import begin, rollout_of, started, with_live
+from lifecycle.canary_scenes import begin, later
+from lifecycle.gateway_scenes import rollout_of, started, with_live
 from lifecycle.route_examples import route
 
 from springtide_operator.lifecycle.routes.observed import ObservedBudget, ObservedService, Selector

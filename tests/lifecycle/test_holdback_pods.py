@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from lifecycle.canary_scenes import later
-from lifecycle.gateway_scenes import TARGET, begin, rollout_of, with_live
+from lifecycle.canary_scenes import begin, later
+from lifecycle.gateway_scenes import TARGET, rollout_of, with_live
 from lifecycle.holdback_scenes import GOOD, HELD, WARM, baking, edit, held_back, in_bake
 from lifecycle.warm_scenes import notes
 from lifecycle.world import digest

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lifecycle.canary_scenes import later
-from lifecycle.gateway_scenes import begin, gateway, rollout_of, route_record, with_live
+from lifecycle.canary_scenes import begin, later
+from lifecycle.gateway_scenes import gateway, rollout_of, route_record, with_live
 from lifecycle.holdback_scenes import DRAIN, HELD, WARM, baking, edit, held_back
 from lifecycle.warm_scenes import notes
 

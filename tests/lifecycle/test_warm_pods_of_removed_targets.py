@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lifecycle.canary_scenes import STEPS, later
-from lifecycle.gateway_scenes import TARGET, begin, gateway, rollout_of, with_live
+from lifecycle.canary_scenes import STEPS, begin, later
+from lifecycle.gateway_scenes import TARGET, gateway, rollout_of, with_live
 from lifecycle.warm_scenes import WARM, ask_for_a_rollback, baking
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.gateway_scenes import begin, rollout_of, with_live
+from lifecycle.canary_scenes import begin
+from lifecycle.gateway_scenes import rollout_of, with_live
 
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 from springtide_operator.lifecycle.state.plan import ApplyCanary, DeleteCanary, Serve

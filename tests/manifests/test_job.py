@@ -113,40 +113,37 @@ def a_job(
     return job(UPDATE, start, "http://springtide:8080", pods=pods or JobPods())
 
 
+REF = ArtifactRef(uri="file:///models/x", digest=f"sha256:{1:064}")
+
+
 def scored_by(pods: int, placement: Placement | None = None) -> dict:
     """The Job of an evaluation that so many pods share."""
-    ref = ArtifactRef(uri="file:///models/x", digest=f"sha256:{1:064}")
-    run = RunFile(
-        stage="evaluate",
-        namespace="search",
-        update=UPDATE.name,
-        number=99999,
-        attempt=10,
-        job=f"{UPDATE.name}-01234-g99999-evaluate-10",
-        home="/models/search/x",
-        recipe=a_recipe(gpusPerNode=1),
-        evaluate=EvaluateInput(candidate=ref, holdout=ref, pods=pods),
-    )
+    asked = {"evaluate": EvaluateInput(candidate=REF, holdout=REF, pods=pods)}
+    run = shared_run("evaluate", 10, asked, gpusPerNode=1)
     start = StartJob(run=run, image="trainer:1", gpus=1, placement=placement)
     return job(UPDATE, start, "http://springtide:8080")
 
 
 def tokenized_by(pods: int, labels: dict[str, str] | None = None, **compute: object) -> dict:
     """The Job of so many pods that tokenize the rows of a training."""
-    ref = ArtifactRef(uri="file:///models/x", digest=f"sha256:{1:064}")
-    run = RunFile(
-        stage="tokenize",
+    asked = {"tokenize": TokenizeInput(parent=REF, data=REF, pods=pods)}
+    start = StartJob(run=shared_run("tokenize", 1, asked, **compute), image="trainer:1")
+    return job(UPDATE, start, "http://springtide:8080", pods=JobPods(labels=labels or {}))
+
+
+def shared_run(stage: Stage, attempt: int, asked: dict, **compute: object) -> RunFile:
+    """The run file of pods that share the rows of a stage; its Job has the longest name."""
+    return RunFile(
+        stage=stage,
         namespace="search",
         update=UPDATE.name,
         number=99999,
-        attempt=1,
-        job=f"{UPDATE.name}-01234-g99999-tokenize-1",
+        attempt=attempt,
+        job=f"{UPDATE.name}-01234-g99999-{stage}-{attempt}",
         home="/models/search/x",
         recipe=a_recipe(**compute),
-        tokenize=TokenizeInput(parent=ref, data=ref, pods=pods),
+        **asked,
     )
-    start = StartJob(run=run, image="trainer:1")
-    return job(UPDATE, start, "http://springtide:8080", pods=JobPods(labels=labels or {}))
 
 
 def pod_of(made: dict) -> dict:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from springtide_api.contract import RunFile
+from springtide_trainer.objects.folders import COMMIT
 from springtide_trainer.objects.store import Store
 from springtide_trainer.stages.runner import StageOutcome, opened, run_stage
 
@@ -46,6 +47,29 @@ class Bucket:
 
     def keys(self, prefix: str) -> list[str]:
         return sorted(entry.key for entry in self.store.list(prefix))
+
+
+CHECKPOINTS = "storage/shop/ranker/checkpoints/g1"
+"""Where folders are kept for other pods of generation 1."""
+DAMAGES = ["flipped", "missing", "commit"]
+
+
+def commits(bucket: Bucket) -> list[str]:
+    """Return the objects by which folders are committed there."""
+    return [key for key in bucket.keys(CHECKPOINTS) if key.endswith(f"/{COMMIT}")]
+
+
+def damage(bucket: Bucket, how: str, name: str) -> None:
+    """Damage the first object that is kept there under a name, or the first commit."""
+    if how == "commit":
+        key, content = commits(bucket)[0], b"{}"
+    else:
+        key = next(key for key in bucket.keys(CHECKPOINTS) if key.endswith(f"/{name}"))
+        content = bucket.store.read(key)
+        content = content[:-1] + bytes([content[-1] ^ 1])
+    bucket.store.delete([key])
+    if how != "missing":
+        bucket.store.create(key, content)
 
 
 @pytest.fixture

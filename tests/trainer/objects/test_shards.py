@@ -6,7 +6,7 @@ import json
 
 import pytest
 from trainer.evaluation.conftest import in_shards
-from trainer.objects.conftest import NOW
+from trainer.objects.conftest import CHECKPOINTS, DAMAGES, NOW, commits, damage
 
 from springtide_api.contract import ExitCode
 from springtide_trainer.evaluation import kept_scores
@@ -15,7 +15,6 @@ from springtide_trainer.stages.runner import opened, run_stage
 
 pytestmark = pytest.mark.object_store
 
-KEPT = "storage/shop/ranker/checkpoints/g1"
 PODS, SHARDS = 2, 3
 
 
@@ -42,10 +41,6 @@ def pod(update, deliver, published_model):
     return run
 
 
-def commits(bucket) -> list[str]:
-    return [key for key in bucket.keys(KEPT) if key.endswith("/commit.json")]
-
-
 def metrics(bucket, job: str) -> dict:
     (key,) = (k for k in bucket.keys(f"storage/shop/ranker/reports/{job}") if "metrics" in k)
     return json.loads(bucket.store.read(key))["datasets"]
@@ -56,7 +51,7 @@ def test_pods_share_shards_through_the_bucket_and_leave_none(pod, bucket):
     assert len(commits(bucket)) == 1
     outcome = pod(0)
     assert outcome.code == ExitCode.DONE, outcome.result
-    assert not bucket.keys(KEPT)
+    assert not bucket.keys(CHECKPOINTS)
     assert pod(0, pods=1, job="g1-evaluate-again-1").code == ExitCode.DONE
     assert metrics(bucket, "g1-evaluate-1") == metrics(bucket, "g1-evaluate-again-1")
 
@@ -72,7 +67,7 @@ def test_a_pod_that_scored_in_vain_leaves_nothing(pod, bucket, monkeypatch):
 
     monkeypatch.setattr(kept_scores, "commit_folder", after_the_first_pod)
     assert pod(1).code == ExitCode.DONE
-    assert not bucket.keys(KEPT)
+    assert not bucket.keys(CHECKPOINTS)
 
 
 @pytest.mark.survives(
@@ -95,27 +90,15 @@ def test_scores_of_a_pod_that_was_killed_after_the_result_are_deleted_with_their
     with pytest.raises(Killed):
         pod(1)
     assert len(commits(bucket)) == 1
-    listed = [f"{bucket.uri}/{KEPT}"]
+    listed = [f"{bucket.uri}/{CHECKPOINTS}"]
     assert update.run("collect", "g1-collect-1", collect={"delete": listed}).code == ExitCode.DONE
-    assert not bucket.keys(KEPT)
+    assert not bucket.keys(CHECKPOINTS)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "missing", "commit"])
-def test_a_damaged_shard_in_the_bucket_is_made_again(pod, bucket, damage, caplog):
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_shard_in_the_bucket_is_made_again(pod, bucket, how, caplog):
     pod(1)
-    (key,) = (key for key in bucket.keys(KEPT) if key.endswith("0-predictions.npy"))
-    match damage:
-        case "flipped":
-            content = bytearray(bucket.store.read(key))
-            content[-1] ^= 1
-            bucket.store.delete([key])
-            bucket.store.create(key, bytes(content))
-        case "missing":
-            bucket.store.delete([key])
-        case _:
-            (key,) = commits(bucket)
-            bucket.store.delete([key])
-            bucket.store.create(key, b"{}")
+    damage(bucket, how, "0-predictions.npy")
     assert pod(0).code == ExitCode.DONE
     assert "damaged scores are made again" in caplog.text
     assert pod(0, pods=1, job="g1-evaluate-again-1").code == ExitCode.DONE

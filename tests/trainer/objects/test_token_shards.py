@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from trainer.objects.conftest import NOW, training
+from trainer.objects.conftest import CHECKPOINTS, DAMAGES, NOW, commits, damage, training
 from trainer.training.sharded_rows import tokenizing, with_shards
 
 from springtide_api.contract import ExitCode
@@ -13,7 +13,6 @@ from springtide_trainer.stages.runner import opened, run_stage
 
 pytestmark = pytest.mark.object_store
 
-KEPT = "storage/shop/ranker/checkpoints/g1"
 PODS, SIZE, SHARDS = 2, 50, 5
 JOB = "shop-1-g1-train-1"
 
@@ -62,10 +61,6 @@ def trained(run) -> str:
     return outcome.result.train.artifact.digest
 
 
-def commits(bucket) -> list[str]:
-    return [key for key in bucket.keys(KEPT) if key.endswith("/commit.json")]
-
-
 def test_pods_share_shards_through_the_bucket_and_leave_none(asked, bucket, tokenized):
     expected = trained(asked("shop-1-g1-train-whole-1", None))
     tokenized.clear()
@@ -76,7 +71,7 @@ def test_pods_share_shards_through_the_bucket_and_leave_none(asked, bucket, toke
     assert len(tokenized) == 2, "a pod that runs again finds what it has kept"
     assert trained(run) == expected
     assert len(tokenized) == SHARDS
-    assert not bucket.keys(KEPT)
+    assert not bucket.keys(CHECKPOINTS)
 
 
 def test_a_pod_copies_no_weights(asked, bucket):
@@ -96,27 +91,15 @@ def test_a_pod_that_is_later_than_the_training_leaves_nothing(asked, bucket, mon
 
     monkeypatch.setattr(token_cache, "commit_folder", after_the_training)
     assert pod(run, 1).code == ExitCode.DONE
-    assert not bucket.keys(KEPT)
+    assert not bucket.keys(CHECKPOINTS)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "missing", "commit"])
-def test_a_damaged_shard_in_the_bucket_is_made_again(asked, bucket, tokenized, damage, caplog):
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_shard_in_the_bucket_is_made_again(asked, bucket, tokenized, how, caplog):
     expected = trained(asked("shop-1-g1-train-whole-1", None))
     run = asked(JOB)
     pod(run, 1)
-    key = next(key for key in bucket.keys(KEPT) if key.endswith("input_ids.bin"))
-    match damage:
-        case "flipped":
-            content = bytearray(bucket.store.read(key))
-            content[-1] ^= 1
-            bucket.store.delete([key])
-            bucket.store.create(key, bytes(content))
-        case "missing":
-            bucket.store.delete([key])
-        case _:
-            (key, *_) = commits(bucket)
-            bucket.store.delete([key])
-            bucket.store.create(key, b"{}")
+    damage(bucket, how, "input_ids.bin")
     tokenized.clear()
     assert trained(run) == expected
     assert "damaged token cache is made again" in caplog.text

@@ -21,18 +21,10 @@ import numpy as np
 import tokenizers
 import transformers
 
-from springtide_api.contract import ExitCode
+from springtide_trainer import kept_folders
 from springtide_trainer.artifact.saving import tokenizer_files
 from springtide_trainer.artifact.tokens import collect, encode, input_types, tokens_of
-from springtide_trainer.errors import Refused
-from springtide_trainer.storage import (
-    TOKENS,
-    commit_folder,
-    file_digest,
-    forget,
-    local_path,
-    uri_of,
-)
+from springtide_trainer.storage import TOKENS, commit_folder, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -145,15 +137,15 @@ def read(tokenizer: RowTokenizer, *, key: Key, place: Place) -> Tokens | None:
     Raises:
         Refused: the object store cannot be read.
     """
-    final = place.room / key.folder
     try:
-        folder = local_path(uri_of(final))
-        return _open(folder, key, tokenizer) if folder.is_dir() else None
-    except (OSError, ValueError, KeyError, TypeError, Refused) as damaged:
-        if isinstance(damaged, Refused) and damaged.code == ExitCode.ENVIRONMENT:
-            raise
-        log.warning("damaged token cache is made again", extra={"error": str(damaged)})
-        _remove(final, place.scratch)
+        return kept_folders.read(
+            place.room / key.folder,
+            place.scratch,
+            lambda folder: _open(folder, key, tokenizer),
+            what="token cache is",
+        )
+    except OSError as kept:
+        log.warning("damaged token cache is not removed", extra={"error": str(kept)})
         return None
 
 
@@ -205,32 +197,23 @@ def _write(
         finally:
             for file in files.values():
                 file.close()
-    paths = sorted(folder.iterdir())
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(path.stat().st_size for path in folder.iterdir())
     if (free := shutil.disk_usage(folder).free) < size * count:
         taken = f"{size * count:,} bytes"
         raise OSError(f"the tokens take {taken} and only {free:,} bytes would stay free")
-    sidecar = {
-        "key": asdict(key),
-        "files": {path.name: file_digest(path) for path in paths},
-    }
-    (folder / SIDECAR).write_text(json.dumps(sidecar, sort_keys=True) + "\n", encoding="utf-8")
+    kept_folders.seal(folder, SIDECAR, asdict(key))
 
 
 def _open(folder: Path, key: Key, tokenizer: RowTokenizer) -> Tokens:
     """Verify a cache and map its files.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: the cache is damaged.
+        OSError, ValueError, KeyError, TypeError, AttributeError: the cache is damaged.
     """
-    sidecar: dict[str, Any] = json.loads((folder / SIDECAR).read_bytes())
     types = _stored_types(tokenizer)
     names = {_LENGTHS, *(f"{name}.bin" for name in types)}
-    if sidecar["key"] != asdict(key) or {*sidecar["files"]} != names:
-        raise ValueError(f"{folder.name} is the cache of other tokens")
-    for name, digest in sidecar["files"].items():
-        if file_digest(folder / name) != digest:
-            raise ValueError(f"{folder.name}/{name} does not match its digest")
+    if {*kept_folders.verified(folder, SIDECAR, asdict(key))} != names:
+        raise ValueError(f"{folder.name} has other files")
     lengths = np.fromfile(folder / _LENGTHS, _LENGTH_TYPE).astype(np.int64)
     values = {name: _map(folder / f"{name}.bin", kind) for name, kind in types.items()}
     return tokens_of(tokenizer, values, lengths)
@@ -246,17 +229,6 @@ def _map(path: Path, kind: np.dtype[Any]) -> Integers:
     if path.stat().st_size == 0:
         return np.empty(0, kind)
     return np.asarray(np.memmap(path, kind, mode="r"))
-
-
-def _remove(folder: Path, scratch: Path) -> None:
-    """Move a damaged cache to the pod's scratch folder, which is deleted at the end."""
-    forget(folder)
-    try:
-        folder.rename(scratch / f"damaged-{uuid.uuid4()}")
-    except FileNotFoundError:
-        return
-    except OSError as kept:
-        log.warning("damaged token cache is not removed", extra={"error": str(kept)})
 
 
 def _digest(value: object) -> str:

@@ -8,34 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from springtide_api.contract import ExitCode
-from springtide_trainer.errors import Refused
+from springtide_trainer import kept_folders
 from springtide_trainer.evaluation.predicted_tokens import PredictedTokens
 from springtide_trainer.evaluation.scoring import Scored
-from springtide_trainer.storage import (
-    commit_folder,
-    committed_folders,
-    file_digest,
-    forget,
-    local_path,
-    uri_of,
-)
+from springtide_trainer.storage import commit_folder, committed_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-log = logging.getLogger(__name__)
 
 SIDECAR = "scores.json"
 _LIBRARIES = ("springtide", "tokenizers", "torch", "transformers")
@@ -95,9 +84,7 @@ class KeptScores:
         made.mkdir()  # not its parent: the pod that committed the result has removed it
         for name, values in _arrays(scored).items():
             np.save(made / name, values, allow_pickle=False)
-        files = {path.name: file_digest(path) for path in sorted(made.iterdir())}
-        sidecar = {"key": asdict(key), "files": files}
-        (made / SIDECAR).write_text(json.dumps(sidecar, sort_keys=True) + "\n", encoding="utf-8")
+        kept_folders.seal(made, SIDECAR, asdict(key))
         if not commit_folder(made, self.room / key.folder):
             shutil.rmtree(made)
 
@@ -106,26 +93,11 @@ class KeptScores:
 
         Raises:
             Refused: the object store cannot be read.
+            OSError: damaged scores cannot be removed.
         """
         final = self.room / key.folder
-        try:
-            folder = local_path(uri_of(final))
-            return _open(folder, key) if folder.is_dir() else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, Refused) as damaged:
-            if isinstance(damaged, Refused) and damaged.code == ExitCode.ENVIRONMENT:
-                raise
-            log.warning("damaged scores are made again", extra={"error": str(damaged)})
-            self._remove(final)
-            return None
-
-    def _remove(self, folder: Path) -> None:
-        """Rename a folder before it is deleted, so that no reader sees a part of it."""
-        forget(folder)
-        try:
-            folder.rename(aside := self.scratch / f"damaged-{uuid.uuid4()}")
-        except FileNotFoundError:
-            return
-        shutil.rmtree(aside, ignore_errors=True)
+        read = partial(_read_files, key=key)
+        return kept_folders.read(final, self.scratch, read, what="scores are")
 
 
 @cache
@@ -144,20 +116,14 @@ def _arrays(scored: Sequence[Scored]) -> dict[str, Any]:
     return found
 
 
-def _open(folder: Path, key: Key) -> list[Scored]:
+def _read_files(folder: Path, key: Key) -> list[Scored]:
     """Verify scores and read them.
 
     Raises:
         OSError, ValueError, KeyError, TypeError, AttributeError: they are damaged.
     """
-    sidecar: dict[str, Any] = json.loads((folder / SIDECAR).read_bytes())
-    if sidecar["key"] != json.loads(json.dumps(asdict(key))):
-        raise ValueError(f"{folder.name} has the scores of other rows or models")
-    content = {}
-    for name, digest in sidecar["files"].items():
-        if file_digest(folder / name) != digest:
-            raise ValueError(f"{folder.name}/{name} does not match its digest")
-        content[name] = np.load(folder / name, allow_pickle=False)
+    names = kept_folders.verified(folder, SIDECAR, asdict(key))
+    content = {name: np.load(folder / name, allow_pickle=False) for name in names}
     return [_scored(content, number, key.count) for number in range(len(key.models))]
 
 
