@@ -144,12 +144,14 @@ class RunInvariants:
     def no_run_on_rows_that_were_rolled_back(
         self, seen: Observation, made: CreateGeneration
     ) -> None:
-        """Unless a user decided on them since, or they are in quarantine."""
+        """Unless a user decided on them since, they are in quarantine, or metrics had no number."""
         left = {*made.spec.data.partitions} if made.spec.data else set()
         current = live_of(list(seen.generations))
         for g in seen.generations:
             rollout = g.status.rollout
             if not (rollout.promoted_at and rollout.rollback_reason and g.spec.data):
+                continue
+            if rollout.failure:
                 continue
             if current and current.status.rollout.promoted_at > rollout.promoted_at:
                 continue
