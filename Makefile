@@ -74,7 +74,8 @@ test-fast: ## Run the tests that need no cluster
 		and not cluster and not faults"
 
 # These tests compute more than they wait: one worker for the cluster, one for all others.
-test-faults: WORKERS = 2
+# A life that crashes waits half of its time; the histories need a core for an hour.
+test-faults: WORKERS = 3
 test-faults: SERVER_MEMORY = 1GiB
 test-faults: ## Kill the operator before and after every write, and other long fault tests (root)
 	@$(CLUSTER) setup
