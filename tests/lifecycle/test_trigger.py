@@ -120,7 +120,9 @@ def test_no_more_runs_start_within_a_day_than_allowed() -> None:
     world.months.append("2025-03")
     plan = world.rounds(3)
 
-    assert "at most 1 (trigger.maxRunsPerDay)" in plan.status.progress.waiting_for
+    first = world.generations["shop-g1"].metadata.creation_timestamp
+    again = f"another may start at {first + timedelta(days=1):%Y-%m-%d %H:%M:%S} UTC"
+    assert f"at most 1 (trigger.maxRunsPerDay); {again}" in plan.status.progress.waiting_for
     assert "shop-g2" not in world.generations
     world.now += timedelta(days=1)
     world.rounds(2)

@@ -129,7 +129,8 @@ class Storage(Model):
 class History(Model):
     """How many old generations are kept.
 
-    The live and the previous generation and the one with the highest number are always kept.
+    The live, the previous and a pinned generation, the one that maxCumulativeRegression compares
+    with and the one with the highest number are always kept.
     """
 
     generations: Annotated[int, Field(ge=1, le=100)] = 10

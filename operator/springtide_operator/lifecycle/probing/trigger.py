@@ -63,7 +63,10 @@ def _pause(seen: Observation, now: datetime) -> Step | None:
     most, recent = trigger.max_runs_per_day, runs_of_a_day(seen, now)
     if most is not None and len(recent) >= most:
         left = recent[-most].metadata.creation_timestamp + DAY - now
-        message = f"{len(recent)} runs within 24 hours; at most {most} (trigger.maxRunsPerDay)"
+        message = (
+            f"{len(recent)} runs within 24 hours; at most {most} (trigger.maxRunsPerDay); "
+            f"another may start at {now + left:%Y-%m-%d %H:%M:%S} UTC"
+        )
         return Step(waiting=Waiting("MaxRunsPerDayReached", message), wake_after=left)
     if seen.update.spec.training.compute.gpus_per_node:
         return budget_used_up(seen, now)
