@@ -88,10 +88,11 @@ def cases(gpu: dict[str, Any]) -> list[Case]:
 
 HEAD = """## Between GPUs
 
-Springtide trains on the GPUs of one node ([several GPUs](how-to/several-gpus.md)); more than {node}
-are on paper. For each step: what one GPU sends, and the share of the time in which it computes,
-first if it sends nothing while it computes, then if all is sent meanwhile. Latency, small messages
-and slow GPUs are not in it: expect less, above all of steps of a few milliseconds.
+Springtide trains on the GPUs of one node ([several GPUs](how-to/several-gpus.md)) or of [several
+nodes](how-to/several-nodes.md). All but the steps of one GPU is computed here, on paper. For each
+step: what one GPU sends, and the share of the time in which it computes, first if it sends nothing
+while it computes, then if all is sent meanwhile. Latency, small messages and slow GPUs are not in
+it: expect less, above all of steps of a few milliseconds.
 """
 
 NOTES = """- Bytes: an all-reduce sends 2 (n-1)/n times the gradients of the trained parameters
@@ -124,7 +125,7 @@ def section(gpu: dict[str, Any]) -> str:
         peak=PEAKS["H100"] / 1e12,
     )
     lines = [
-        HEAD.format(node=IN_A_NODE),
+        HEAD,
         f"| step | computed in | source | {heads} |",
         f"|---|---|---|{'---|' * len(CLUSTERS)}",
         *(row for case in cases(gpu) for row in _rows(case)),
