@@ -116,6 +116,7 @@ def test_one_process_at_a_time_writes_and_one_release_serves_at_the_end(history,
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(7200)
 @given(history=HISTORY, seed=st.integers(0, 2**32))
 @settings(max_examples=3000)
 def test_one_process_at_a_time_writes_in_many_histories(history, seed):
