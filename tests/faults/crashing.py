@@ -27,7 +27,10 @@ async def crash_at_writes(numbers, disturbed, *, every, side_by_side):
 
     async def one(crash):
         async with places:
-            return await disturbed(crash)
+            wrong = await disturbed(crash)
+            if crash.scene:
+                await crash.scene.close()
+            return wrong
 
     tried = spread(crashes, every)
     found = await asyncio.gather(*map(one, tried))
@@ -85,6 +88,7 @@ async def crash_during(scene, crash, going_on, *hooks, **start):
         hooks: called for the writes that both operators send.
         start: settings of both operators.
     """
+    crash.scene = scene
     await scene.drop()
     await scene.start(crash, *hooks, **start)
     living = asyncio.create_task(going_on)

@@ -19,10 +19,20 @@ from patience import within
 
 from springtide_operator.assembly import Operator
 from springtide_operator.cluster.api import errors
+from springtide_operator.cluster.api.client import JSON as JSON_BODY
 from springtide_operator.cluster.api.client import Client
 from springtide_operator.cluster.api.clock import ServerClock
 from springtide_operator.cluster.api.connection import Connection
-from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, JOB, NAMESPACE, UPDATE
+from springtide_operator.cluster.api.kinds import (
+    DEPLOYMENT,
+    EVENT,
+    GENERATION,
+    JOB,
+    NAMESPACE,
+    POD,
+    REPLICA_SET,
+    UPDATE,
+)
 from springtide_operator.cluster.api.limits import Limits
 from springtide_operator.cluster.watching.cache import Cache, Store
 from springtide_operator.cluster.watching.reflector import Reflector
@@ -30,6 +40,10 @@ from springtide_operator.settings import Settings
 
 CRDS = Path(__file__).parents[2] / "crds"
 WATCHED = (UPDATE, GENERATION, JOB, DEPLOYMENT)
+NUMEROUS = (EVENT, POD, GENERATION, JOB, REPLICA_SET)
+"""What a life leaves most of. The API server keeps all objects in memory, and with those of some
+hundred lives it does little else than collect it.
+"""
 
 RECORDED_SECONDS = 30.0
 
@@ -43,6 +57,8 @@ class Crash:
         self.number, self.before = number, before
         self.happened = asyncio.Event()
         self.where = ""
+        self.scene = None
+        """Where it happens."""
 
     async def before_write(self, number, verb, path):
         if self.happened.is_set() or (self.before and number == self.number):
@@ -108,6 +124,12 @@ class Ground:
         await self.client.create(NAMESPACE, {"metadata": {"name": namespace}})
         self.scenes[namespace] = scene = Scene(self, namespace, **options)
         return scene
+
+    async def empty(self, namespace):
+        """Delete what there is most of."""
+        for kind in NUMEROUS:
+            path = f"{kind.path(namespace)}?gracePeriodSeconds=0"
+            await self.client._write("DELETE", path, None, JSON_BODY)
 
     async def clear(self):
         """End all operators."""
@@ -210,9 +232,12 @@ class Scene(StandIns):
             await self.edges.pop().drop()
 
     async def close(self):
+        """End its operators and delete its objects, where the API server answers."""
         await self.drop()
         self.ground.scenes.pop(self.namespace, None)
         await asyncio.gather(*self._playing, return_exceptions=True)
+        with contextlib.suppress(errors.ApiError):
+            await self.ground.empty(self.namespace)
 
     async def declare(self, name="shop", deployment="ranker", **changes):
         """Create a Deployment and an update that looks for data only when it is asked to."""
