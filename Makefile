@@ -73,8 +73,8 @@ test-fast: ## Run the tests that need no cluster
 	$(PYTEST) -m "not apiserver and not prometheus and not kserve and not object_store \
 		and not cluster and not faults"
 
-# These tests compute more than they wait: one worker for the cluster, one for all others.
-# A life that crashes waits half of its time; the histories need a core for an hour.
+# One worker for the cluster, one for the histories, which compute for an hour, and one for the lives
+# that crash, which wait half of their time.
 test-faults: WORKERS = 3
 test-faults: SERVER_MEMORY = 1GiB
 test-faults: ## Kill the operator before and after every write, and other long fault tests (root)

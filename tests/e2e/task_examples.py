@@ -13,6 +13,7 @@ from demo.cluster import EXAMPLES
 from e2e import model_hub, small_model
 from e2e.model_hub import ModelHub
 from e2e.recordings import Recording, recorded
+from e2e.sharing import ROWS_PER_SHARD
 from e2e.small_example import MONTHS, Raw, SmallExample
 from e2e.store_example import StoreExample
 from trainer.hub.server import TOKEN
@@ -55,7 +56,7 @@ def ranking(example: StoreExample) -> Iterator[Recording]:
         # With adapters the word embeddings are fixed.
         del spec["training"]["hyperparameters"]["freeze"]
         spec["training"]["method"] = {"type": "Adapter", "adapter": {"width": ADAPTER_WIDTH}}
-        spec["data"]["window"] = {**spec["data"].get("window", {}), "rowsPerShard": 1000}
+        _share_rows(spec)
 
     with recorded(example) as recording, _begun(example, lists, change, replicas=2):
         yield recording
@@ -111,11 +112,15 @@ def retrieval(example: SmallExample) -> Iterator[SmallExample]:
 
 
 @contextmanager
-def support(example: SmallExample) -> Iterator[SmallExample]:
-    """A decoder that learns the answers of a support; the imported one is served meanwhile."""
+def support(example: SmallExample) -> Iterator[Recording]:
+    """A decoder that learns the answers of a support; the imported one is served meanwhile.
+
+    Pods share its rows, on a claim; it is recorded.
+    """
 
     def change(spec: Raw) -> None:
-        _of_task(spec, "support", small_model.DIALOGUES)
+        _of_task(spec, "support", small_model.DIALOGUES | {"epochs": 4})
+        _share_rows(spec)
         spec["model"] |= {"causalLm": {"maxNewTokens": 8}}
         spec["model"]["initial"]["uri"] = "file:///models/decoder"
         spec["gate"]["rules"][0]["max"] = "2"
@@ -123,8 +128,13 @@ def support(example: SmallExample) -> Iterator[SmallExample]:
     def publish() -> None:
         small_model.publish_decoder(example.folder("models") / "decoder")
 
-    with _begun(example, small_model.dialogues, change, publish):
-        yield example
+    with recorded(example) as recording, _begun(example, dialogues, change, publish):
+        yield recording
+
+
+def dialogues(month: str) -> bytes:
+    """Make the file of a month of dialogues; training rows and holdout fill two shards each."""
+    return small_model.dialogues(month, rows=ROWS_PER_SHARD * 3 // 2)
 
 
 @contextmanager
@@ -161,6 +171,11 @@ def _begun(
         yield
     finally:
         example.end()
+
+
+def _share_rows(spec: Raw) -> None:
+    window = spec["data"].setdefault("window", {})
+    window["rowsPerShard"] = ROWS_PER_SHARD
 
 
 def _of_task(spec: Raw, name: str, hyperparameters: Raw) -> None:

@@ -10,18 +10,16 @@ import json
 import pytest
 from demo.cluster import SYSTEM
 from demo.example import UPDATE
-from e2e import served_answers
+from e2e import served_answers, sharing
 from e2e.recordings import Recording
+from e2e.sharing import STAGE
 from e2e.store_example import ACCOUNT, SECRET_NAME, StoreExample
 from e2e.task_examples import ADAPTER_WIDTH
 from local_cluster.object_store import ACCESS, SECRET
 from safetensors.torch import load_file
 
-from springtide_api.names import LABEL_INDEX
-
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-STAGE = "springtide.dev/stage"
 STAGES = ("import", "probe", "tokenize", "train", "evaluate")
 
 
@@ -75,27 +73,15 @@ def test_no_pod_has_a_claim_and_all_that_is_stored_is_in_the_bucket(served, show
         assert [path for path in folder.rglob("*") if path.is_file()], name
 
 
-@pytest.mark.parametrize(
-    ("rows", "stage", "done"),
-    [("rows", "tokenize", "token cache written"), ("holdoutRows", "evaluate", "shard scored")],
-)
-def test_two_pods_share_the_rows_of_a_stage_and_leave_no_shard(served, shown, rows, stage, done):
-    assert 1000 < served.generations()[1]["spec"]["data"][rows] <= 2000
-    states = [json.loads(line)["object"] for line in shown.objects()["pods"].splitlines()]
-    pods = [each["metadata"] for each in states if each["metadata"]["labels"].get(STAGE) == stage]
-    assert {each["labels"].get(LABEL_INDEX) for each in pods} == {"0", "1"}
-    job = {each["labels"]["batch.kubernetes.io/job-name"] for each in pods}
-    assert len(job) == 1, "one attempt"
-    logs = [log for name, log in shown.logs().items() if f"-{stage}-" in name]
-    assert sum(log.count(f'"{done}"') for log in logs) >= 2
+@pytest.mark.parametrize("stage", sharing.DONE)
+def test_two_pods_share_the_rows_of_a_stage_and_leave_no_shard(served, shown, stage):
+    sharing.two_pods_shared_the_rows(shown, stage)
     home = served.store.files / f"{served.namespace}/storage/{served.namespace}/{UPDATE}"
     assert not list(home.glob("checkpoints/g1/*/**/*.*"))
 
 
 def test_the_training_tokenized_nothing_that_was_there(shown):
-    logs = [log for name, log in shown.logs().items() if "-train-" in name]
-    assert logs
-    assert not [log for log in logs if "token cache" in log]
+    sharing.the_training_tokenized_nothing(shown)
 
 
 def test_every_job_runs_as_the_service_account(shown):

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from e2e import served_answers
+from demo.example import UPDATE
+from e2e import served_answers, sharing
 from e2e.small_model import THINGS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -20,11 +21,16 @@ INPUTS = {
 
 
 @pytest.fixture(scope="module")
-def served(tasks):
-    """An update whose first trained generation is live."""
-    with tasks("test_support") as example:
-        example.goes_live(1, seconds=420)
-        yield example
+def shown(tasks):
+    """What is shown of an update whose first trained generation is live."""
+    with tasks("test_support") as recording:
+        recording.example.goes_live(1, seconds=420)
+        yield recording
+
+
+@pytest.fixture
+def served(shown):
+    return shown.example
 
 
 def answers(example):
@@ -77,3 +83,15 @@ def test_the_served_likelihoods_of_responses_are_those_of_the_evaluation(served)
     assert found.version == "1"
     assert found.tensor == ["negative_log_likelihood", "FP32", [served_answers.SAMPLE]]
     assert found.difference < 1e-4
+
+
+@pytest.mark.parametrize("stage", sharing.DONE)
+def test_two_pods_on_one_claim_share_the_rows_of_a_stage_and_leave_no_shard(served, shown, stage):
+    sharing.two_pods_shared_the_rows(shown, stage)
+    home = served.folder("models") / served.namespace / UPDATE
+    assert (home / "artifacts").is_dir()
+    assert not list(home.glob("checkpoints/g1/*/**/*.*"))
+
+
+def test_the_training_tokenized_nothing_that_was_on_the_claim(shown):
+    sharing.the_training_tokenized_nothing(shown)
