@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from springtide_api.contract import CommittedArtifact, RunFile, TrainInput
     from springtide_api.generation.spec import Recipe, ReplayBuffer
+    from springtide_api.update.compute import Compute
     from springtide_trainer.data.snapshots.replay_buffer import Held
     from springtide_trainer.processes import Processes
     from springtide_trainer.storage import Home
@@ -76,7 +77,7 @@ def train_together(processes: Processes, run: RunFile, home: Home, tmp: Path) ->
         manifest.verify(parent, run.train.parent.digest)
         data = local_path(run.train.data.uri)
         held, digest = held_rows(run.recipe, run.train), run.train.data.digest
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(run.recipe.training.compute)
     options = run.recipe.training.hyperparameters
     rows = pseudo_labels.load(
         data,
@@ -203,6 +204,20 @@ def _leave_fisher(
         before = fisher_information.read(given.fisher, of=given.parent.digest)
         found = fisher_information.carried(before, found, gamma=float(retention.ewc.gamma))
     return fisher_information.commit(found, of=made.digest, home=home, folder=folder)
+
+
+def device_of(compute: Compute) -> torch.device:
+    """Return the device of a training: the GPU of this process, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if compute.gpus_per_node:
+        # Such a pod holds a GPU and is many times slower: its log is where a user looks.
+        log.warning(
+            "no GPU is seen, and the training runs on the CPU: look at the image, and at the "
+            "device plugin and the driver of the node",
+            extra={"gpusPerNode": compute.gpus_per_node},
+        )
+    return torch.device("cpu")
 
 
 def _write_adapter(
