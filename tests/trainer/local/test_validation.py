@@ -6,17 +6,23 @@ from pathlib import Path
 
 import pytest
 import yaml
-from api.data_examples import DATA, MODEL, STORAGE
+from api.canary_examples import CANARIES
+from api.data_examples import DATA, MODEL, SERVING, STORAGE
 from api.example import changed
 from api.gate_examples import EVALUATION, GATE
+from api.gateway_examples import GATEWAYS
+from api.ratio_examples import RATIOS
 from api.training_examples import TRAINING
-from api.update_examples import ROLLOUT, TRIGGER, WHOLE
+from api.update_examples import BAKE, ROLLOUT, TRACKING, TRIGGER, WHOLE
 
 from springtide_trainer.local.manifest_file import InvalidManifest, Places, load, read
 from springtide_trainer.local.validation import problems
 
 MINIMAL = Path(__file__).parents[2] / "api" / "minimal.yaml"
-EXAMPLES = [*WHOLE, *TRIGGER, *ROLLOUT, *MODEL, *DATA, *TRAINING, *EVALUATION, *GATE, *STORAGE]
+EXAMPLES = [
+    *(*WHOLE, *TRIGGER, *MODEL, *DATA, *TRAINING, *TRACKING, *EVALUATION, *GATE),
+    *(*ROLLOUT, *CANARIES, *GATEWAYS, *RATIOS, *BAKE, *SERVING, *STORAGE),
+]
 
 
 def minimal() -> dict:

@@ -137,12 +137,13 @@ def _holds(expression: str, value: Any) -> bool:
 
 
 def _evaluate(expression: str, value: Any) -> Any:
-    """Evaluate a CEL expression with Kubernetes' functions for quantities."""
+    """Evaluate a CEL expression with Kubernetes' functions for quantities and lists."""
     context = cel.Context()
     context.add_variable("self", value)
     context.add_function("quantity", _quantity)
     context.add_function("isLessThan", lambda one, other: one < other)
     context.add_function("isGreaterThan", lambda one, other: one > other)
+    context.add_function("isSorted", lambda values: list(values) == sorted(values))
     return cel.evaluate(expression, context)
 
 
