@@ -1,7 +1,10 @@
 """The server as a process: refused settings and artifacts, readiness, shutdown."""
 
+import fcntl
 import json
+import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -109,11 +112,15 @@ def test_a_failure_to_load_is_one_line_in_the_log(texts, start, tmp_path):
             "InvalidSetting: SPRINGTIDE_MAX_BATCH is '0'; it must be an integer from 1 to 4096",
         ),
         (
+            {"MODEL_NAME": "shop/ranker"},
+            "InvalidSetting: MODEL_NAME is 'shop/ranker'; it is one part of the path",
+        ),
+        (
             {"DRAIN_SECONDS": "nan"},
             "InvalidSetting: DRAIN_SECONDS is 'nan'; it must be a number from 0 to 3600",
         ),
     ],
-    ids=["no digest", "scheme", "no folder", "batch", "drain"],
+    ids=["no digest", "scheme", "no folder", "batch", "name", "drain"],
 )
 def test_invalid_settings_are_refused_with_exit_code_3(start, env, reason):
     server = start(**env)
@@ -121,6 +128,47 @@ def test_invalid_settings_are_refused_with_exit_code_3(start, env, reason):
 
     assert server.popen.returncode == 3
     assert log[-1]["message"].startswith(f"refused: {reason}")
+
+
+def test_an_address_that_another_process_has_is_reported_in_the_termination_message(
+    start, tmp_path
+):
+    (tmp_path / "termination-log").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        server = start(SPRINGTIDE_PORT=port)
+        server.output()
+
+    assert server.popen.returncode == 1
+    assert (tmp_path / "termination-log").read_text() == (
+        f"failed: OSError: cannot listen on 127.0.0.1:{port}; set SPRINGTIDE_HOST and "
+        "SPRINGTIDE_PORT to an address of the pod that no other container of it has"
+    )
+
+
+@pytest.mark.survives(
+    "Requests",
+    "SIGTERM while the model is loading, from storage that does not answer",
+    "the server ends at once, with exit code 0",
+)
+def test_a_server_that_is_stopped_while_it_loads_does_not_wait_for_that(
+    texts, start_program, tmp_path
+):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    handle = os.open(cache, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    server = start_program(**model_env(texts, MODEL_CACHE=str(cache)))
+    assert "is loading" in server.wait_for(503).json()["error"]
+    server.popen.send_signal(signal.SIGTERM)
+    log = server.output()
+    os.close(handle)
+
+    assert server.popen.returncode == 0
+    assert [line["message"] for line in log if line["logger"] == "springtide.server"] == [
+        "draining",
+        "drained",
+    ], "what loads would report in the end that the cache is locked"
 
 
 def test_without_a_model_the_server_is_live_not_ready_and_stops_at_once(start):

@@ -64,4 +64,7 @@ def _write_termination_message(message: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # Not sys.exit: a thread that still loads a model is inside of libraries, which may abort then.
+    os._exit(code)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from contextlib import suppress
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from springtide_server.model import Model
     from springtide_server.settings import Settings
 
 log = logging.getLogger("springtide.server")
@@ -37,15 +40,25 @@ IN_FLIGHT_SECONDS = 20
 async def serve(settings: Settings) -> None:
     """Serve until a signal is received, then drain.
 
+    A thread that loads a model is not waited for: storage that does not answer can hold it.
+
     Raises:
         Refused: the artifact cannot be served.
+        OSError: the address cannot be listened on.
     """
     service = Service(settings)
     server = DrainingServer(service)
     scoring = asyncio.create_task(_load_and_score(service, server))
     scoring.add_done_callback(lambda _: server.stop())
     server.give_up = scoring.cancel
-    await server.serve()
+    try:
+        await server.serve()
+    except SystemExit:  # of uvicorn, which has logged the error of the system
+        where = f"{settings.host}:{settings.port}"
+        raise OSError(
+            f"cannot listen on {where}; set SPRINGTIDE_HOST and SPRINGTIDE_PORT to an address of "
+            "the pod that no other container of it has"
+        ) from None
     if scoring.done() and not scoring.cancelled():
         scoring.result()
     scoring.cancel()
@@ -57,7 +70,7 @@ async def _load_and_score(service: Service, server: DrainingServer) -> None:
     if not service.settings.model_uri:
         log.info("not ready: %s", service.not_ready)
         await asyncio.Event().wait()
-    model = await asyncio.to_thread(load, service.settings)
+    model = await _loaded(service.settings)
     if service.settings.has_warm_up:
         service.warm_up_key = secrets.token_hex()
     scoring = asyncio.create_task(service.start(model).run())
@@ -75,6 +88,32 @@ async def _load_and_score(service: Service, server: DrainingServer) -> None:
     finally:
         scoring.cancel()
         await asyncio.wait({scoring})
+
+
+async def _loaded(settings: Settings) -> Model:
+    """Load a model in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    loaded: asyncio.Future[Model] = loop.create_future()
+
+    def settle(outcome: Model | BaseException) -> None:
+        if loaded.done():
+            return
+        if isinstance(outcome, BaseException):
+            loaded.set_exception(outcome)
+        else:
+            loaded.set_result(outcome)
+
+    def run() -> None:
+        outcome: Model | BaseException
+        try:
+            outcome = load(settings)
+        except BaseException as failed:  # also the panics of libraries in Rust
+            outcome = failed
+        with suppress(RuntimeError):  # the loop is closed: the server was stopped meanwhile
+            loop.call_soon_threadsafe(settle, outcome)
+
+    Thread(target=run, name="loading", daemon=True).start()
+    return await loaded
 
 
 async def _warm_up(service: Service, server: DrainingServer) -> None:

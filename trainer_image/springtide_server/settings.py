@@ -68,7 +68,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     """
     uri = env.get("MODEL_URI", "")
     return Settings(
-        model_name=env.get("MODEL_NAME") or Settings.model_name,
+        model_name=_name(env.get("MODEL_NAME") or Settings.model_name),
         model_uri=uri,
         model_digest=_digest(env.get("MODEL_DIGEST", "")) if uri else "",
         model_cache=env.get("MODEL_CACHE", ""),
@@ -99,6 +99,16 @@ def read_settings(env: Mapping[str, str]) -> Settings:
             env, "DRAIN_SECONDS", Settings.drain_seconds, low=0, high=3600, kind=float
         ),
     )
+
+
+def _name(value: str) -> str:
+    if "/" in value:
+        raise Refused(
+            "InvalidSetting",
+            f"MODEL_NAME is {value[:80]!r}; it is one part of the path /v2/models/NAME, so it must "
+            "have no '/'",
+        )
+    return value
 
 
 def _digest(value: str) -> str:
