@@ -1,16 +1,19 @@
 """Health, metrics, overload and disconnecting clients, tested on the ASGI application."""
 
 import asyncio
+import gc
 import threading
 from typing import get_args
 
 import numpy as np
 import pytest
 
+from springtide_server import tensors
 from springtide_server.answers import Outcome
 from springtide_server.app import build_app
 from springtide_server.service import Service
 from springtide_server.settings import Settings
+from springtide_server.tensors import InferenceRequest
 
 INFER = "/v2/models/model/infer"
 
@@ -188,7 +191,7 @@ async def test_a_client_that_sends_its_body_too_slowly_gets_408(texts, hosted):
         service.admission._max_seconds = 0.05
         answer = await client.post(INFER, content=drip())
 
-    assert answer.status_code == 408
+    assert (answer.status_code, answer.headers["connection"]) == (408, "close")
     assert answer.json() == {"error": "receiving the body took more than 0.05 s"}
 
 
@@ -221,3 +224,56 @@ async def test_responses_of_a_draining_server_close_the_connection(texts, hosted
     assert ready.status_code == 503
     assert ready.json()["error"] == "the server is shutting down"
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
+async def test_what_a_request_has_besides_its_rows_is_not_kept_while_it_waits(texts, hosted, ask):
+    async with hosted(texts.settings) as (client, service):
+        held = Held(service)
+        body = {**ask(text=["red"]), "parameters": {"many": [{}] * 1000}}
+        asked = asyncio.create_task(client.post(INFER, json=body))
+        await until(held.begun.is_set)
+        kept = [each for each in gc.get_objects() if isinstance(each, InferenceRequest)]
+        held.go_on.set()
+        assert (await asked).status_code == 200
+
+    assert not kept
+
+
+@pytest.mark.survives(
+    "Requests",
+    "an answer with hundred thousands of numbers",
+    "other requests have their turn while it is written",
+)
+async def test_others_have_their_turn_while_a_long_answer_is_written(
+    texts, hosted, ask, monkeypatch
+):
+    numbers = np.random.default_rng(1).random((512, 512), np.float32)
+    turns, pieces = 0, []
+    outputs = tensors.outputs
+
+    def observed(*given):
+        for piece in outputs(*given):
+            pieces.append((len(piece), turns))
+            yield piece
+
+    async def another():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(tensors, "outputs", observed)
+    async with hosted(texts.settings, max_batch=512) as (client, service):
+        service.serving.batcher._score = lambda rows: numbers
+        other = asyncio.create_task(another())
+        asked = {**ask(text=["red"] * 512), "outputs": [{"name": "probabilities"}]}
+        answer = await client.post(INFER, json=asked)
+        other.cancel()
+
+    (tensor,) = answer.json()["outputs"]
+    assert tensor["shape"] == [512, 512]
+    np.testing.assert_array_equal(np.array(tensor["data"], np.float32), numbers.ravel())
+    taken = [turn for length, turn in pieces if length > 65536]
+    assert len(taken) == 8
+    assert len(set(taken)) == 8, "a turn after each"
+    assert max(length for length, _ in pieces) < 1 << 20

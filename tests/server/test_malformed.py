@@ -164,6 +164,33 @@ async def test_an_unknown_model_path_or_method_gets_an_error_with_a_reason(texts
     assert method.headers["allow"] == "POST"
 
 
+@pytest.mark.survives(
+    "Requests",
+    "a body that is compressed, or has tensors in binary form",
+    "415 with the header and what to do",
+)
+@pytest.mark.parametrize(
+    ("header", "value", "error"),
+    [
+        ("Content-Encoding", "gzip", "Content-Encoding is 'gzip'; send the body uncompressed"),
+        (
+            "Inference-Header-Content-Length",
+            "120",
+            "inference-header-content-length is set, but tensors in binary form are not read; send "
+            "data as JSON",
+        ),
+    ],
+)
+async def test_an_encoded_body_is_refused_with_its_header(texts, serve, ask, header, value, error):
+    async with serve(texts.settings) as client:
+        encoded = await client.post(INFER, content=b"\x1f\x8b\x08", headers={header: value})
+        plain = {"Content-Encoding": "Identity"}
+        answered = await client.post(INFER, json=ask(text=["red"]), headers=plain)
+
+    assert (encoded.status_code, encoded.json()) == (415, {"error": error})
+    assert answered.status_code == 200
+
+
 @pytest.mark.survives("Requests", "a body of 10 MB", "413 with the bound and what to do")
 async def test_a_body_of_10_mb_is_refused(texts, serve):
     async with serve(texts.settings) as client:

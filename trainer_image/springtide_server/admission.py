@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+BINARY = "inference-header-content-length"
+"""Header of requests with tensors in binary form, an extension of the protocol."""
+
 
 class Admission:
     """Counts the bytes of requests in flight.
@@ -38,7 +41,8 @@ class Admission:
         """Read a body, which is counted until the block ends.
 
         Raises:
-            Rejected: the body is too large (413) or too slow (408), or all bodies are (503).
+            Rejected: the body is encoded (415), too large (413) or too slow (408), or all bodies
+                are too large (503).
             ClientDisconnect: the client disconnected.
         """
         body = bytearray()
@@ -49,6 +53,7 @@ class Admission:
             self._total -= len(body)
 
     async def _read(self, request: Request, body: bytearray) -> None:
+        _check_encoding(request)
         self._check(_declared_length(request))
         try:
             async with asyncio.timeout(self._max_seconds):
@@ -73,3 +78,13 @@ class Admission:
 def _declared_length(request: Request) -> int:
     declared = request.headers.get("content-length", "0")
     return int(declared) if declared.isdecimal() else 0
+
+
+def _check_encoding(request: Request) -> None:
+    coding = request.headers.get("content-encoding", "")
+    if coding.strip().lower() not in {"", "identity"}:
+        raise Rejected(415, f"Content-Encoding is {coding[:40]!r}; send the body uncompressed")
+    if BINARY in request.headers:
+        raise Rejected(
+            415, f"{BINARY} is set, but tensors in binary form are not read; send data as JSON"
+        )

@@ -8,13 +8,16 @@ from starlette.responses import JSONResponse
 
 Outcome = Literal["ok", "invalid", "overloaded", "unready", "disconnected", "error"]
 """The outcome of a request, a label of the metrics."""
+HEADERS = {408: {"Connection": "close"}, 503: {"Retry-After": "1"}}
+"""Headers of a status."""
 
 
 class Rejected(Exception):
     """A request without a prediction.
 
     Args:
-        status: HTTP status. A response 503 has the header Retry-After: 1.
+        status: HTTP status. A response 503 has the header Retry-After: 1. After 408 the connection
+            is closed, or a slow client could keep it for ever.
         message: What is wrong and what to do.
         outcome: The outcome in the metrics.
     """
@@ -26,5 +29,4 @@ class Rejected(Exception):
 
     def response(self) -> JSONResponse:
         """Return the response."""
-        headers = {"Retry-After": "1"} if self.status == 503 else None
-        return JSONResponse({"error": str(self)}, self.status, headers=headers)
+        return JSONResponse({"error": str(self)}, self.status, headers=HEADERS.get(self.status))

@@ -6,11 +6,13 @@ Every invalid request gets an error response with a reason and does not affect o
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -20,18 +22,31 @@ from starlette.routing import Route
 from springtide_server import tensors
 from springtide_server.answers import Outcome, Rejected
 from springtide_server.batching import QueueFull
+from springtide_server.disconnects import unless_disconnected
 from springtide_server.generating.endpoints import Generating
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Sequence
 
-    import numpy as np
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from springtide_server.model import Model, Row
     from springtide_server.service import Service, Serving
+    from springtide_trainer.tasks.task import OutputTensor
 
 WARM_UP_HEADER = "springtide-warm-up"
 """Header of the server's queries to itself, with their key."""
+LONG_PIECE = 1 << 16
+"""Bytes of a response, in a row, after which other requests have their turn."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a request asks for."""
+
+    id: str | None
+    rows: Sequence[Row]
+    requested: Sequence[OutputTensor]
 
 
 def build_app(service: Service) -> ASGIApp:
@@ -105,7 +120,8 @@ class Endpoints:
             self._check_name(request)
             async with self._service.admission.body(request) as body:
                 serving = self._service.serving_or_reject(key)
-                response = JSONResponse(await self._predict(request, body, serving))
+                content = await _predict(request, body, serving)
+            response: Response = Response(content, media_type="application/json")
             outcome = "ok"
         except Rejected as rejected:
             outcome, response = rejected.outcome, rejected.response()
@@ -117,26 +133,6 @@ class Endpoints:
                 self._service.metrics.observe_request(perf_counter() - started, outcome)
         return response
 
-    async def _predict(self, request: Request, body: bytes, serving: Serving) -> dict[str, Any]:
-        model = serving.model
-        try:
-            parsed = tensors.parse(body)
-            rows = model.rows(parsed.inputs)
-            requested = parsed.requested_outputs(model.outputs_of(rows))
-        except tensors.Malformed as wrong:
-            raise Rejected(400, str(wrong)) from None
-        try:
-            scores = await _unless_disconnected(request, serving.batcher.score(rows))
-        except QueueFull as full:
-            raise Rejected(503, str(full), "overloaded") from None
-        return {
-            "model_name": model.name,
-            "model_version": model.version,
-            **({} if parsed.id is None else {"id": parsed.id}),
-            "parameters": model.parameters,
-            "outputs": tensors.outputs(scores, requested),
-        }
-
     def _check_name(self, request: Request) -> str:
         name, known = request.path_params["name"], self._service.settings.model_name
         if name != known:
@@ -144,25 +140,35 @@ class Endpoints:
         return known
 
 
-async def _unless_disconnected(
-    request: Request, work: Coroutine[Any, Any, np.ndarray]
-) -> np.ndarray:
-    """Wait for the scores, and stop waiting if the client disconnects."""
-    disconnected = asyncio.ensure_future(_disconnected(request))
-    working = asyncio.ensure_future(work)
+async def _predict(request: Request, body: bytes, serving: Serving) -> bytes:
+    """Score the rows of a request and return the body of its response."""
+    wanted, model = _read(body, serving.model), serving.model
     try:
-        await asyncio.wait({disconnected, working}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
-    finally:
-        disconnected.cancel()
-        working.cancel()
+        scores = await unless_disconnected(request, serving.batcher.score(wanted.rows))
+    except QueueFull as full:
+        raise Rejected(503, str(full), "overloaded") from None
+    known = {
+        "model_name": model.name,
+        "model_version": model.version,
+        **({} if wanted.id is None else {"id": wanted.id}),
+        "parameters": model.parameters,
+    }
+    made = bytearray(to_json(known)[:-1] + b',"outputs":')
+    for piece in tensors.outputs(scores, wanted.requested):
+        made += piece
+        if len(piece) > LONG_PIECE:
+            await asyncio.sleep(0)
+    return bytes(made + b"}")
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _read(body: bytes, model: Model) -> Inference:
+    """Read a request, of which nothing else is kept while it waits."""
+    try:
+        parsed = tensors.parse(body)
+        rows = model.rows(parsed.inputs)
+        return Inference(parsed.id, rows, parsed.requested_outputs(model.outputs_of(rows)))
+    except tensors.Malformed as wrong:
+        raise Rejected(400, str(wrong)) from None
 
 
 def _readiness(content: dict[str, Any], reason: str) -> Response:

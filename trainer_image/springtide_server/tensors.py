@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
     from springtide_trainer.tasks.task import OutputTensor
 
 MAX_ROWS = 4096
+PIECE = 1 << 15
+"""Values of an output tensor that are written at a time, in a few milliseconds."""
 
 Name = Annotated[str, Field(max_length=128)]
 
@@ -156,25 +158,27 @@ def _rows(tensor: Tensor, where: str) -> list[str]:
     return tensor.data
 
 
-def outputs(predictions: np.ndarray, requested: Sequence[OutputTensor]) -> list[Any]:
-    """Return the output tensors.
+def outputs(predictions: np.ndarray, requested: Sequence[OutputTensor]) -> Iterator[bytes]:
+    """Write the output tensors as JSON: a list, in pieces of at most `PIECE` values.
 
     Args:
         predictions: [rows, outputs], finite numbers, or texts.
-        requested: The tensors to return.
+        requested: The tensors to return, at least one.
     """
-    made = []
-    for tensor in requested:
+    for number, tensor in enumerate(requested):
         values = tensor.values(predictions)
-        made.append(
-            {
-                "name": tensor.name,
-                "shape": list(values.shape),
-                "datatype": tensor.datatype,
-                "data": values.ravel().tolist(),
-            }
-        )
-    return made
+        known = {
+            "name": tensor.name,
+            "shape": list(values.shape),
+            "datatype": tensor.datatype,
+        }
+        yield (b"," if number else b"[") + to_json(known)[:-1] + b',"data":['
+        flat = values.ravel()
+        for start in range(0, flat.size, PIECE):
+            written = to_json(flat[start : start + PIECE].tolist())[1:-1]
+            yield b"," + written if start else written
+        yield b"]}"
+    yield b"]"
 
 
 def _path(parts: Sequence[int | str]) -> str:

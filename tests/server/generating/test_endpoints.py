@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 
-import httpx
 import pytest
 import torch
+from server.generating.conftest import make
 from trainer import decoders
 from transformers import AutoModelForCausalLM
 
@@ -129,6 +128,18 @@ async def test_features_are_given_by_their_names(of_features, serve):
     assert answer.json()["text_output"] == plain_response(of_features, "red small lamp")
 
 
+async def test_features_can_have_the_names_of_other_fields(tmp_path, serve):
+    named = make(tmp_path, features=["id", "parameters", "text"], template="{id}{parameters}{text}")
+    body = {"id": "red ", "parameters": "small ", "text": "lamp"}
+    async with serve(named.settings) as client:
+        answer = await client.post(GENERATE, json=body)
+        lacking = await client.post(GENERATE, json=body | {"parameters": {}})
+    assert answer.json()["text_output"] == plain_response(named, "red small lamp")
+    assert "id" not in answer.json()
+    message = "parameters must be a string; this model reads id, parameters, text"
+    assert (lacking.status_code, lacking.json()) == (400, {"error": message})
+
+
 async def test_a_prompt_longer_than_its_room_is_cut_at_its_beginning(responder, serve):
     tail = " ".join(["red", "blue"] * 9)
     async with serve(responder.settings) as client:
@@ -186,25 +197,3 @@ async def test_the_outcome_of_each_request_is_counted(responder, hosted):
             for outcome in ("ok", "invalid")
         }
     assert counted == {"ok": 2, "invalid": 2}
-
-
-def test_a_process_streams_while_it_generates_and_stops_when_the_client_leaves(
-    tmp_path_factory, start
-):
-    from server.generating.conftest import make
-
-    made = make(tmp_path_factory.mktemp("long"), new=20, text="prompt")
-    server = start(MODEL_URI=made.artifact.uri, MODEL_DIGEST=made.artifact.digest)
-    server.wait_for(200)
-    body = {"text_input": "red shoe"}
-    with httpx.stream("POST", server.url + STREAM, json=body, timeout=60) as answer:
-        lines = (line for line in answer.iter_lines() if line)
-        first = json.loads(next(lines).removeprefix("data: "))
-    assert first["text_output"]
-    deadline = time.monotonic() + 60
-    while 'outcome="disconnected"' not in (text := server.get("/metrics").text):
-        if 'outcome="ok"' in text:  # the whole response was in the buffers of the connection
-            break
-        assert time.monotonic() < deadline, text
-        time.sleep(0.05)
-    assert server.post(GENERATE, json=body).status_code == 200

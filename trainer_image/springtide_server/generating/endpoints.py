@@ -7,7 +7,8 @@ events, each with the text that is new since the one before.
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
+import logging
+from contextlib import aclosing, asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from springtide_server import tensors
 from springtide_server.answers import Outcome, Rejected
 from springtide_server.batching import QueueFull
+from springtide_server.disconnects import unless_disconnected
 from springtide_server.generating.requests import Prompt, parse
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from springtide_server.service import Service, Serving
+
+log = logging.getLogger("springtide.server")
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Of streams: no proxy keeps or collects them."""
@@ -42,8 +46,8 @@ class Generating:
         started = perf_counter()
         outcome: Outcome = "error"
         try:
-            serving, prompt = await self._prompt(request)
-            (text,) = (await _queued(serving, prompt))[:, 0].tolist()
+            async with self._prompt(request) as (serving, prompt):
+                (text,) = (await _queued(request, serving, prompt))[:, 0].tolist()
             outcome, response = "ok", JSONResponse(_answer(serving, prompt, text))
         except Rejected as rejected:
             outcome, response = rejected.outcome, rejected.response()
@@ -57,8 +61,8 @@ class Generating:
         """Stream the response to a prompt; its outcome is recorded at the end."""
         started = perf_counter()
         try:
-            serving, prompt = await self._prompt(request)
-            parts = serving.streams.open(prompt.row)
+            async with self._prompt(request) as (serving, prompt):
+                parts = serving.streams.open(prompt.row)
         except QueueFull as full:
             return self._refused(Rejected(503, str(full), "overloaded"), started)
         except Rejected as rejected:
@@ -79,6 +83,7 @@ class Generating:
                     yield _event(_answer(serving, prompt, text))
             outcome = "ok"
         except Exception as failed:
+            log.exception("a stream of generated text failed")
             outcome = "error"
             yield _event({"error": f"internal server error: {type(failed).__name__}"})
         finally:
@@ -88,8 +93,9 @@ class Generating:
         self._service.metrics.observe_request(perf_counter() - started, rejected.outcome)
         return rejected.response()
 
-    async def _prompt(self, request: Request) -> tuple[Serving, Prompt]:
-        """Read a request.
+    @asynccontextmanager
+    async def _prompt(self, request: Request) -> AsyncIterator[tuple[Serving, Prompt]]:
+        """Read a request, whose body is counted until the block ends.
 
         Raises:
             Rejected: the request is not valid, or cannot be answered now.
@@ -103,14 +109,15 @@ class Generating:
             if not serving.model.responds:
                 raise Rejected(400, "this model generates no text; use infer")
             try:
-                return serving, parse(body, serving.model)
+                prompt = parse(body, serving.model)
             except tensors.Malformed as wrong:
                 raise Rejected(400, str(wrong)) from None
+            yield serving, prompt
 
 
-async def _queued(serving: Serving, prompt: Prompt) -> Any:
+async def _queued(request: Request, serving: Serving, prompt: Prompt) -> Any:
     try:
-        return await serving.batcher.score([prompt.row])
+        return await unless_disconnected(request, serving.batcher.score([prompt.row]))
     except QueueFull as full:
         raise Rejected(503, str(full), "overloaded") from None
 

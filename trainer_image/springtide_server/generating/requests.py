@@ -29,9 +29,9 @@ class Parameters(BaseModel):
 
 
 class GenerateRequest(BaseModel):
-    """Body of a request: `text_input`, or each feature by its name."""
+    """Body of a request, without `text_input`, or the features in its place."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True)
 
     id: Annotated[str | None, Field(max_length=256)] = None
     parameters: Parameters | None = None
@@ -51,12 +51,15 @@ def parse(body: bytes, model: Model) -> Prompt:
     Raises:
         Malformed: the body is not JSON, or lacks an input of the model.
     """
+    features = model.scorer.preprocess.features
+    names = {name: name if features else TEXT_INPUT for name in model.inputs}
+    content = read_json(body)
+    # A feature can have the name of another field.
+    given = _taken(content, set(names.values())) if isinstance(content, dict) else {}
     try:
-        request = GenerateRequest.model_validate(read_json(body))
+        request = GenerateRequest.model_validate(content)
     except ValidationError as wrong:
         raise Malformed(describe(wrong)) from None
-    given: dict[str, Any] = request.model_extra or {}
-    names = {name: TEXT_INPUT if name == "text" else name for name in model.inputs}
     for name in names.values():
         if not isinstance(given.get(name), str):
             raise Malformed(
@@ -66,3 +69,7 @@ def parse(body: bytes, model: Model) -> Prompt:
     (pair,) = model.scorer.preprocess.render(columns)
     asked = request.parameters.max_new_tokens if request.parameters else None
     return Prompt(Row(pair, new=asked), request.id)
+
+
+def _taken(content: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: content.pop(name) for name in names & content.keys()}

@@ -199,9 +199,9 @@ class MultiLabel(Classification):
         return [probabilities, OutputTensor("labels", "BYTES", self._predicted)]
 
     def _predicted(self, probabilities: Array) -> Array:
+        names = np.array(self.outputs)
         found = [
-            json.dumps(list(np.array(self.outputs)[row]), ensure_ascii=False)
-            for row in probabilities >= THRESHOLD
+            json.dumps(list(names[row]), ensure_ascii=False) for row in probabilities >= THRESHOLD
         ]
         return np.array(found, dtype=object)
 
