@@ -11,11 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from springtide_trainer.data.source import readers
 from springtide_trainer.data.source.files import DataFile
+from springtide_trainer.data.source.readers import csv_rows, jsonl_rows, parquet_rows
 from springtide_trainer.data.source.readers.csv_rows import read_csv
 from springtide_trainer.data.source.readers.jsonl_rows import read_jsonl
 from springtide_trainer.data.source.readers.lines import Lines, open_lines
@@ -25,8 +29,6 @@ from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    import pyarrow as pa
 
     from springtide_trainer.data.source.readers.rows import RowBatch
 
@@ -279,6 +281,37 @@ def test_texts_that_look_like_numbers_or_null_stay_texts(form: str, tmp_path: Pa
     assert [text for batch in batches for text in batch.columns["a"].to_pylist()] == texts
     assert {batch.columns["a"].null_count for batch in batches} == {0}
     assert batches[-1].location(0).startswith("'rows' line 163,84")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_batches_of_long_rows_have_fewer_rows(
+    form: str, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (readers.rows, csv_rows, jsonl_rows, parquet_rows):
+        monkeypatch.setattr(module, "BATCH_BYTES", 1_000_000)
+    texts = [f"{row:05}" + "x" * 5_000 for row in range(1_000)]
+    rows = [{"a": text, "b": "x"} for text in texts]
+    file = DataFile(tmp_path / "rows", "rows")
+    with file.path.open("w", encoding="utf-8", newline="") as written:
+        if form == "csv":
+            writer = csv.DictWriter(written, "ab")
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            written.writelines(json.dumps(row) + "\n" for row in rows)
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file.path)
+        batches = list(read_batches(file, "Parquet", WANTED))
+    else:
+        with open_lines(file, 100_000) as lines:
+            if form == "csv":
+                chunks = read_csv(lines, WANTED, list(WANTED), fast=fast)
+            else:
+                chunks = read_jsonl(lines, WANTED, fast=fast)
+            batches = list(batched(chunks, list(WANTED), file))
+    assert [text for batch in batches for text in batch.columns["a"].to_pylist()] == texts
+    assert max(batch.columns["a"].nbytes for batch in batches) < 1_500_000
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

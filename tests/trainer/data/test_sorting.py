@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springtide_trainer.data.snapshots import freeze, sorting
+from springtide_trainer.data.source.readers import parquet_rows
 from springtide_trainer.data.source.readers.rows import batched
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
@@ -77,6 +78,44 @@ def test_a_partition_of_many_runs_gives_the_rows_and_the_digest_of_one(
         assert mine.equals(other)
     groups = pq.ParquetFile(second / "train.parquet").metadata
     assert [groups.row_group(index).num_rows for index in range(3)] == [8, 8, 8]
+
+
+@pytest.mark.survives(
+    "Data",
+    "a partition with more bytes of texts than memory",
+    "sorted in runs and written in row groups of a number of bytes",
+)
+def test_rows_of_long_texts_are_sorted_and_written_some_bytes_at_a_time(
+    run_probe: Callable[..., Any],
+    clicks: Clicks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [{**row, "query": "x" * 1_000} for row in clicks(1, 2, 3, a_month=28)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(rows[::-1]), path, use_dictionary=False)
+    once = run_probe(path, format="Parquet").window
+    sizes, ordered, most = [], sorting._ordered, 10_000
+
+    def recorded(table: pa.Table, *keys: Any) -> Any:
+        sizes.append(table.nbytes)
+        return ordered(table, *keys)
+
+    monkeypatch.setattr(sorting, "_ordered", recorded)
+    monkeypatch.setattr(freeze, "RUN_BYTES", most)
+    monkeypatch.setattr(freeze, "GROUP_BYTES", most)
+    monkeypatch.setattr(sorting, "CHUNK_BYTES", most)
+    monkeypatch.setattr(parquet_rows, "BATCH_BYTES", most)
+    again = run_probe(path, format="Parquet").window
+    assert again.digest == once.digest
+    assert max(sizes) < 2.5 * most
+    first, second = (local_path(each.manifest) for each in (once, again))
+    for part in ("train", "holdout"):
+        mine, other = (pq.read_table(each / f"{part}.parquet") for each in (first, second))
+        assert mine.equals(other)
+    groups = pq.ParquetFile(second / "train.parquet").metadata
+    counts = [groups.row_group(index).num_rows for index in range(groups.num_row_groups)]
+    assert counts == [10, 10, 10, 10, 10, 6]
 
 
 def test_a_bad_row_in_a_later_run_is_refused_with_the_rows_before_it(

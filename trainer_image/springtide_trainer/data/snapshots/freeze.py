@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from springtide_trainer.data.partitions import moment, spans_of
@@ -38,14 +39,18 @@ if TYPE_CHECKING:
     from springtide_trainer.data.partitions import Micros
     from springtide_trainer.data.snapshots.sorting import SortedRows
     from springtide_trainer.data.source.stream import Stream
-    from springtide_trainer.data.windows.new_data import Bools, WindowRequest
+    from springtide_trainer.data.windows.new_data import Bools, Codes, WindowRequest
     from springtide_trainer.data.windows.window import Part, WindowSplit
     from springtide_trainer.tasks.task import Labels
 
 RUN = 1 << 18
 """Rows that are sorted in memory."""
+RUN_BYTES = 1 << 27
+"""Bytes of these rows: sorting takes a few times as much, and a pod that probes has 2 GiB."""
 ROW_GROUP = 1 << 16
 """Rows of a row group of the Parquet files."""
+GROUP_BYTES = 1 << 27
+"""Bytes of texts of a row group; the row that reaches them is the last one."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ class Frozen:
 class _Writer:
     """Writes one part of the window to its file, one file set after the other.
 
-    Rows wait in memory up to the size of a run. If a file set has more, its sorted runs are
-    written to a scratch folder and merged.
+    Rows wait in memory up to the size of a run, in rows or bytes. If a file set has more, its
+    sorted runs are written to a scratch folder and merged.
     """
 
     part: Part
@@ -74,6 +79,7 @@ class _Writer:
     contents: list[dict[str, object]] = field(default_factory=list)
     rows: int = 0
     _waiting: list[pa.Table] = field(default_factory=list)
+    _waiting_bytes: int = 0
     _runs: list[SortedRows] = field(default_factory=list)
     _sorted: list[pa.Table] = field(default_factory=list)
 
@@ -87,13 +93,14 @@ class _Writer:
         trace: TracebackType | None,
     ) -> None:
         if kind is None and self._sorted:
-            self._write(_size(self._sorted))
+            self._write(last=True)
         self.file.close()
 
     def add(self, table: pa.Table, partition: str) -> None:
         """Add rows of a file set, in any order."""
         self._waiting.append(table)
-        if _size(self._waiting) >= RUN:
+        self._waiting_bytes += table.nbytes
+        if _size(self._waiting) >= RUN or self._waiting_bytes >= RUN_BYTES:
             path = self.scratch / f"{self.part}-{len(self._runs)}.arrow"
             self._runs.append(sorting.write_run(self._sort(partition), path))
 
@@ -111,8 +118,9 @@ class _Writer:
                 del self.labels[NO_LABEL]
             self.rows += len(rows)
             self._sorted.append(table)
-            if (count := _size(self._sorted)) >= ROW_GROUP:
-                self._write(count // ROW_GROUP * ROW_GROUP)
+            size = sum(each.nbytes for each in self._sorted)
+            if _size(self._sorted) >= ROW_GROUP or size >= GROUP_BYTES:
+                self._write()
         self.contents += digests.plain()
         for path in self.scratch.glob(f"{self.part}-*.arrow"):
             path.unlink()
@@ -121,6 +129,7 @@ class _Writer:
         """Check and sort the rows that wait."""
         table = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting.clear()
+        self._waiting_bytes = 0
         where = f"{self.part} rows" + (f" of {partition}" if partition else "")
         if first := sum(map(len, self._runs)):
             where += f", those after the first {first:,},"
@@ -131,15 +140,39 @@ class _Writer:
         """Whether rows may have no label: only training rows, for pseudo-labels."""
         return self.part == "train" and self.recipe.training.pseudo_labels is not None
 
-    def _write(self, count: int) -> None:
-        """Write the first sorted rows. Row groups depend on the rows alone, not on runs."""
-        table = pa.concat_tables(self._sorted)
-        self.file.write_table(table.slice(0, count), row_group_size=ROW_GROUP)
-        self._sorted = [table.slice(count)] if count < len(table) else []
+    def _write(self, *, last: bool = False) -> None:
+        """Write whole row groups; also a last one. They depend on the rows alone, not on runs."""
+        table, start = pa.concat_tables(self._sorted), 0
+        ends = _group_ends(_text_bytes(table))
+        for end in [*ends, *([len(table)] if last and len(table) not in ends else [])]:
+            self.file.write_table(table.slice(start, end - start), row_group_size=ROW_GROUP)
+            start = end
+        self._sorted = [table.slice(start)] if start < len(table) else []
 
 
 def _size(tables: list[pa.Table]) -> int:
     return sum(map(len, tables))
+
+
+def _text_bytes(table: pa.Table) -> Codes:
+    """Return the bytes of the texts of each row: int64 [rows]."""
+    found = np.zeros(len(table), np.int64)
+    for column in table.columns:
+        if pa.types.is_string(column.type):
+            found += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+    return found
+
+
+def _group_ends(sizes: Codes) -> list[int]:
+    """Return after which rows a row group ends, if the first row begins one."""
+    totals, ends, start, before = np.cumsum(sizes), [], 0, 0
+    while start < len(sizes):
+        end = 1 + int(np.searchsorted(totals, before + GROUP_BYTES))
+        if (end := min(end, start + ROW_GROUP)) > len(sizes):
+            break
+        ends.append(end)
+        start, before = end, int(totals[end - 1])
+    return ends
 
 
 def sort_rows(table: pa.Table, recipe: Recipe, part: str) -> pa.Table:

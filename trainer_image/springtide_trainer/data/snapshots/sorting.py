@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STEP = 1 << 14
 """Rows of one run that a merge reads at a time."""
+CHUNK_BYTES = 1 << 27
+"""Bytes of all rows that it reads at a time, fewer rows if they are long."""
 _HASH = "row hash"
 _DIGEST = pa.binary(32)
 
@@ -92,8 +94,11 @@ def merge(runs: Sequence[SortedRows], step: int = STEP) -> Iterator[SortedRows]:
     """Yield the rows of sorted runs in their common order, in chunks.
 
     Each chunk has the rows up to the lowest of the keys that are `step` rows further in a run:
-    at most `step` rows of each run, and those equal to the last one.
+    at most `step` rows of each run, and those equal to the last one. The step is shorter for long
+    rows.
     """
+    of_each = sum(run.table.nbytes / max(len(run), 1) for run in runs)
+    step = min(step, max(1, int(CHUNK_BYTES / max(of_each, 1))))
     at = [0] * len(runs)
     while any(start < len(run) for start, run in zip(at, runs, strict=True)):
         known = [

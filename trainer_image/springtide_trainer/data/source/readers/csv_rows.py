@@ -18,6 +18,7 @@ import pyarrow.csv as pa_csv
 from springtide_trainer.data.source.readers.lines import MAX_LINE_BYTES, is_text
 from springtide_trainer.data.source.readers.rows import (
     BATCH,
+    BATCH_BYTES,
     SOURCE,
     bad_line,
     check_names,
@@ -87,14 +88,21 @@ def _header(lines: Lines) -> list[str]:
 def _row_by_row(
     lines: Lines, width: int, positions: Sequence[int], count: int
 ) -> Iterator[pa.RecordBatch]:
-    """Read some rows by Python's reader; at an error, yield those before it first."""
+    """Read some rows by Python's reader, fewer if they are long.
+
+    At an error, yield those before it first.
+    """
     rows: list[list[str]] = []
     numbers: list[int] = []
+    size = 0
     try:
         for row in islice(csv.reader(lines, strict=True), count):
             if len(row) == width:
                 rows.append([row[position] for position in positions])
                 numbers.append(lines.number)
+                size += sum(map(len, rows[-1]))
+                if size >= BATCH_BYTES:
+                    break
             elif row:
                 hint = f"{len(row)} fields, but the header has {width}; quote commas in texts"
                 raise bad_line("RaggedRow", lines.file, lines.number, hint)

@@ -26,7 +26,13 @@ from springtide_trainer.data.source.readers.jsonl_blocks import (
 )
 from springtide_trainer.data.source.readers.label_lists import LABEL, write_list
 from springtide_trainer.data.source.readers.lines import open_lines
-from springtide_trainer.data.source.readers.rows import BATCH, bad_line, chunk, missing_column
+from springtide_trainer.data.source.readers.rows import (
+    BATCH,
+    BATCH_BYTES,
+    bad_line,
+    chunk,
+    missing_column,
+)
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -59,9 +65,13 @@ class _Reader:
     rows: int = 0
 
     def row_by_row(self, count: int) -> Iterator[pa.RecordBatch]:
-        """Read some rows by Python's parser; at an error, yield those before it first."""
+        """Read some rows by Python's parser, fewer if they are long.
+
+        At an error, yield those before it first.
+        """
         rows: list[list[str | None]] = []
         numbers: list[int] = []
+        size = 0
         kinds: defaultdict[str, set[type]] = defaultdict(set)
         try:
             for row in islice(self._objects(), count):
@@ -71,6 +81,9 @@ class _Reader:
                 numbers.append(self.lines.number)
                 for name, value in values.items():
                     kinds[name].add(type(value))
+                size += sum(len(text) for text in rows[-1] if text)
+                if size >= BATCH_BYTES:
+                    break
         except Refused:
             yield from self._chunk(rows, numbers)
             raise

@@ -9,7 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from springtide_trainer.data.source.readers.rows import BATCH, SOURCE, RowBatch, check_names
+from springtide_trainer.data.source.readers.rows import (
+    BATCH,
+    BATCH_BYTES,
+    SOURCE,
+    RowBatch,
+    check_names,
+)
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -38,16 +44,28 @@ def read_parquet(
         with pq.ParquetFile(_source(file)) as opened:
             check_names(file, opened.schema_arrow.names, wanted)
             seen = 0
-            for batch in opened.iter_batches(BATCH, columns=list(names)):
+            for batch in opened.iter_batches(_rows_at_once(opened, names), columns=list(names)):
                 columns = {name: batch.column(name) for name in names}
                 numbers = np.arange(seen + 1, seen + 1 + batch.num_rows)
                 yield RowBatch(columns, file.name, "row", numbers)
                 seen += batch.num_rows
-    except PermissionError:
-        raise
     except (pa.ArrowInvalid, OSError) as wrong:
+        if isinstance(wrong, OSError) and wrong.errno is not None:  # of the disk, not of the file
+            raise
         hint = f"{size:,} bytes that are not a complete Parquet file; deliver it again"
         raise Refused("CorruptFile", f"{file.name!r}: {hint}", SOURCE) from wrong
+
+
+def _rows_at_once(opened: pq.ParquetFile, names: Sequence[str]) -> int:
+    """Return the rows of a batch: fewer if they are long."""
+    known = opened.metadata
+    groups = [known.row_group(number) for number in range(known.num_row_groups)]
+    if not known.num_rows:
+        return BATCH
+    paths = [groups[0].column(index).path_in_schema for index in range(known.num_columns)]
+    read = [at for at, path in enumerate(paths) if {path, path.partition(".")[0]} & {*names}]
+    size = sum(group.column(index).total_uncompressed_size for group in groups for index in read)
+    return max(1, min(BATCH, BATCH_BYTES * known.num_rows // max(size, 1)))
 
 
 def _source(file: DataFile) -> Path | pa.PythonFile:

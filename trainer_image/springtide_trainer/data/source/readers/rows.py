@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SOURCE = "data.source"
 BATCH = 16_384
 """Rows of a batch."""
+BATCH_BYTES = 1 << 26
+"""A batch of long rows has fewer, so that it has about these bytes."""
 _NUMBER = "number of the line"
 
 
@@ -56,18 +58,19 @@ def batched(
 ) -> Iterator[RowBatch]:
     """Join chunks into batches of `size` rows, whatever reader each chunk came from.
 
-    An error of the chunks is raised after all complete batches before it.
+    Those of long rows are smaller: they end with the chunk that reaches BATCH_BYTES. An error of
+    the chunks is raised after all complete batches before it.
     """
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for some in chunks:
         waiting.append(some)
         rows += some.num_rows
-        if rows < size:
+        if rows < size and sum(each.nbytes for each in waiting) < BATCH_BYTES:
             continue
-        joined, whole = pa.concat_batches(waiting), rows // size * size
+        joined, whole = pa.concat_batches(waiting), rows // size * size or rows
         for start in range(0, whole, size):
-            yield _batch(joined.slice(start, size), names, file)
+            yield _batch(joined.slice(start, min(size, whole - start)), names, file)
         waiting, rows = [joined.slice(whole)], rows - whole
     if rows:
         yield _batch(pa.concat_batches(waiting), names, file)
