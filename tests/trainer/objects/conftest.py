@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,13 @@ class Bucket:
             if path.is_file():
                 self.store.put(f"{key}/{path.relative_to(folder)}", path)
         return f"{self.uri}/{key}"
+
+    def mark_folder(self, key: str) -> None:
+        """Create the empty object `<key>/`, as consoles do; the server keeps it as a folder."""
+        folder = self.folder / key
+        folder.mkdir(parents=True, exist_ok=True)
+        etag = hashlib.md5(b"", usedforsecurity=False).hexdigest()
+        os.setxattr(folder, "user.etag", etag.encode())
 
     def keys(self, prefix: str) -> list[str]:
         return sorted(entry.key for entry in self.store.list(prefix))

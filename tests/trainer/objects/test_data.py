@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from trainer.data.conftest import run_file
+from trainer.objects.conftest import run
 
 from springtide_api.contract import ExitCode
 from springtide_trainer.data.source.files import file_sets
 from springtide_trainer.data.source.stream import read_all
 from springtide_trainer.errors import Refused
 from springtide_trainer.objects import tree
+from springtide_trainer.objects.folders import COMMIT
 from springtide_trainer.objects.store import Store
 from springtide_trainer.stages.probe import probe
 from springtide_trainer.storage import Home
@@ -115,6 +117,66 @@ def test_partitions_are_found_by_their_keys_with_their_markers(bucket, look):
         bucket.store.put(f"clicks/dt=2026-0{month}/_SUCCESS", b"")
     found = look(uri, partition=marked).window
     assert (found.partitions, found.holdout_partitions) == (["2026-01"], ["2026-02"])
+
+
+@pytest.mark.survives(
+    "Data",
+    "folders that a console made in a bucket: empty objects whose names end with a slash",
+    "read as folders; one without files is a partition without rows",
+)
+def test_an_empty_object_that_marks_a_folder_is_that_folder(bucket, look):
+    for key in ("clicks", "clicks/2026-01", "clicks/2026-03"):
+        bucket.mark_folder(key)
+    for month in (1, 2):
+        rows = [row for row in ROWS if row["at"].startswith(f"2026-0{month}")]
+        bucket.store.put(f"clicks/2026-0{month}/a.csv", as_csv(rows))
+    uri = f"{bucket.uri}/clicks"
+    found = look(uri, partition={"path": "%Y-%m"}).window
+    assert (found.partitions, found.holdout_partitions) == (["2026-01"], ["2026-02"])
+    assert look(uri).window.rows == found.rows == 28
+    bucket.store.put("clicks/2026-03.csv", b"")
+    with pytest.raises(Refused, match=r"EmptyFile: '2026-03\.csv'"):
+        look(uri)
+
+
+def test_a_whole_bucket_is_a_source_whose_files_have_their_names(bucket, look):
+    bucket.store.put("2026-01/a.csv", as_csv(ROWS[:28]).replace(b"2026-01-28", b"2026-02-28"))
+    with pytest.raises(Refused, match=r"OutsidePartition: '2026-01/a\.csv' line 29: "):
+        look(bucket.uri, partition={"path": "%Y-%m"})
+
+
+def test_an_object_without_an_etag_is_read(bucket, look):
+    (bucket.folder / "clicks").mkdir()
+    (bucket.folder / "clicks/a.csv").write_bytes(as_csv(ROWS))
+    assert [entry.etag for entry in bucket.store.list("clicks")] == [""]
+    assert look(f"{bucket.uri}/clicks").window.rows == 56
+
+
+@pytest.mark.survives(
+    "Data",
+    "frozen rows in an object store that are damaged",
+    "not used: the next probe freezes the rows again",
+)
+@pytest.mark.parametrize("name", ["train.parquet", COMMIT])
+def test_damaged_rows_are_frozen_again(bucket, tmp_path, name):
+    bucket.store.put("clicks/a.csv", as_csv(ROWS))
+    given = asked(f"{bucket.uri}/clicks", tmp_path)
+    given = given.model_copy(update={"home": f"{bucket.uri}/storage/shop/ranker"})
+
+    def frozen(number: int) -> str:
+        job = given.model_copy(update={"job": f"ranker-probe-{number}"})
+        done = run(job, f"pod-{number}")
+        assert done.code == ExitCode.DONE, done.result
+        return done.result.probe.window.manifest
+
+    first = frozen(1)
+    assert frozen(2) == first
+    (key,) = (each for each in bucket.keys("storage/shop/ranker/data") if each.endswith(name))
+    content = bytearray(bucket.store.read(key))
+    content[len(content) // 2] ^= 0x80
+    bucket.store.put(key, bytes(content))
+    assert frozen(3) == f"{first}.2"
+    assert frozen(4) == f"{first}.2"
 
 
 def test_a_source_without_objects_is_named(bucket, look):

@@ -67,6 +67,22 @@ def test_a_file_larger_than_a_chunk_goes_up_in_parts_and_comes_back(bucket, tmp_
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "big").read_bytes()
 
 
+def test_empty_objects_that_mark_folders_are_not_files_of_a_model(bucket, tmp_path):
+    for key in ("models/tiny", "models/tiny/onnx", "models/tiny/empty"):
+        bucket.mark_folder(key)
+    bucket.store.put("models/tiny/config.json", b"{}")
+    bucket.store.put("models/tiny/merges.txt", b"")
+    bucket.store.put("models/tiny/onnx/model.onnx", b"graph")
+    place = place_of(f"{bucket.uri}/models/tiny")
+    folders.download_plain(bucket.store, place, tmp_path / "copy", "spec.model.initial.uri")
+    found = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    names = {path.relative_to(tmp_path / "copy").as_posix() for path in found}
+    assert names == {"config.json", "merges.txt", "onnx/model.onnx"}
+    place = place_of(f"{bucket.uri}/models/tiny/empty")
+    with pytest.raises(Refused, match="MissingModel"):
+        folders.download_plain(bucket.store, place, tmp_path / "none", "spec.model.initial.uri")
+
+
 @pytest.mark.parametrize("fault", ["503", "cut", "lost", "slow"])
 def test_requests_that_fail_for_a_while_are_repeated(bucket, proxy, tmp_path, fault):
     bucket.store.put("rows", b"x" * 100_000)

@@ -145,7 +145,7 @@ def download_plain(store: Store, place: Place, folder: Path, field: str) -> None
     Raises:
         Refused: there are no files, or one was replaced meanwhile.
     """
-    entries = list(store.list(place.key))
+    entries = _files(store, place.key)
     if not entries:
         what = f"{place.uri} has no files; copy them there, or change the URI"
         raise Refused("MissingModel", what, field)
@@ -163,6 +163,13 @@ def download_plain(store: Store, place: Place, folder: Path, field: str) -> None
         except (Changed, FileNotFoundError) as changed:
             what = f"{entry.key} changed while {place.uri} was read; try again"
             raise Refused("StorageUnavailable", what, field, ExitCode.ENVIRONMENT) from changed
+
+
+def _files(store: Store, key: str) -> list[Entry]:
+    """List the objects below a key without those that mark a folder."""
+    entries = list(store.list(key))
+    above = {key} | {entry.key.rpartition("/")[0] for entry in entries}
+    return [each for each in entries if each.key not in above and not store.is_folder(each)]
 
 
 def save(store: Store, entry: Entry, path: Path) -> str:

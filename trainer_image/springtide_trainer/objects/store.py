@@ -55,7 +55,7 @@ class Entry:
     key: str
     size: int
     etag: str
-    """Changes with the content."""
+    """Changes with the content; empty if the store has none."""
     modified: datetime
     """When it was written, by the clock of the store."""
 
@@ -143,10 +143,8 @@ class Store:
 
         with self._explained(key):
             try:
-                found = obstore.get(
-                    self._store, key, options={"if_match": etag, "range": (start, end)}
-                )
-                return bytes(found.bytes())
+                options: Any = {"range": (start, end), **({"if_match": etag} if etag else {})}
+                return bytes(obstore.get(self._store, key, options=options).bytes())
             except PreconditionError as changed:
                 raise Changed(f"{self.bucket}/{key} changed while it was read") from changed
 
@@ -164,6 +162,19 @@ class Store:
         with self._explained(prefix):
             for chunk in obstore.list(self._store, prefix or None):
                 yield from map(_entry, chunk)
+
+    def is_folder(self, entry: Entry) -> bool:
+        """Return whether an entry marks a folder, as consoles do: an empty object `<key>/`.
+
+        A listing has it without the slash, and there is no object of that name.
+        """
+        if entry.size:
+            return False
+        try:
+            self.head(entry.key)
+        except FileNotFoundError:
+            return True
+        return False
 
     def create(self, key: str, content: bytes) -> bool:
         """Write a small object unless there is one. Atomic: of several writers one succeeds.

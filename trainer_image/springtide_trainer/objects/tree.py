@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.objects.store import Changed, Store
+from springtide_trainer.objects.store import Changed, Place, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from springtide_trainer.objects.store import Entry, Place
+    from springtide_trainer.objects.store import Entry
 
 BLOCK = 4 << 20
 """Bytes that are read at once."""
@@ -46,7 +46,7 @@ class Node:
         return self.pure.suffix
 
     def __str__(self) -> str:
-        return f"{self.store.bucket}/{self.pure}"
+        return str(Place(self.store.bucket, "/".join(self.pure.parts)))
 
     def __truediv__(self, name: str) -> Node:
         """Return what the folder holds under a name: if nothing, an empty folder."""
@@ -73,25 +73,37 @@ class Node:
 def tree(place: Place) -> Node | None:
     """List the objects of a place; None if there are none.
 
-    A file that is named like a folder is not in the tree.
+    A file that is named like a folder is not in the tree. The marker of a folder is a folder.
     """
     store = Store(place.bucket)
     root = Node(store, PurePosixPath(place.key))
     for entry in store.list(place.key):
         folder = root
-        *folders, name = PurePosixPath(entry.key).relative_to(place.key or ".").parts
+        *folders, name = PurePosixPath(entry.key).relative_to(place.key or ".").parts or (".",)
+        if name == ".":  # the marker of the place itself
+            continue
         for each in folders:
             found = folder.children.get(each)
             if found is None or found.entry is not None:
                 found = folder.children[each] = Node(store, folder.pure / each)
             folder = found
         folder.children.setdefault(name, Node(store, folder.pure / name, entry))
+    _find_markers(root)
     if root.children:
         return root
     try:
         return Node(store, root.pure, store.head(place.key)) if place.key else None
     except FileNotFoundError:
         return None
+
+
+def _find_markers(folder: Node) -> None:
+    """Turn markers of empty folders into folders. Files that are never data are not asked for."""
+    for child in folder.children.values():
+        if child.entry is None:
+            _find_markers(child)
+        elif not child.name.startswith(("_", ".")) and child.store.is_folder(child.entry):
+            child.entry = None
 
 
 class _Object(io.RawIOBase):

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING
 
+from springtide_api.contract import ExitCode
+from springtide_trainer.errors import Refused
 from springtide_trainer.storage import (
     commit_folder,
     local_path,
@@ -43,10 +45,16 @@ def commit(folder: Path, home: Home, digest: str) -> Path:
     """
     for copy in count(1):
         final = home.data(digest, copy)
-        if commit_folder(folder, final):
-            log.info("frozen", extra={"rows": final.name})
-            return final
-        final = local_path(uri_of(final))
+        try:
+            if commit_folder(folder, final):
+                log.info("frozen", extra={"rows": final.name})
+                return final
+            final = local_path(uri_of(final))
+        except Refused as damaged:  # of an object store, where copies are verified
+            if damaged.code == ExitCode.ENVIRONMENT:
+                raise
+            log.warning("damaged rows are frozen again", extra={"error": str(damaged)})
+            continue
         if age(final, folder) < REUSE_PERIOD and _same(folder, final):
             return final
     raise AssertionError  # pragma: no cover
