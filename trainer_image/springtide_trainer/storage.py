@@ -137,6 +137,11 @@ def folder_name(digest: str) -> str:
     return digest.replace(":", "-", 1)
 
 
+def digest_of(name: str) -> str:
+    """Return the digest in the name of a folder, or of a copy: `sha256-<hex>.2` has one, too."""
+    return name.partition(".")[0].replace("-", ":", 1)
+
+
 def warm_up_file(artifact: Path) -> Path:
     """Return the file of the warm-up queries of the artifact in this folder, which is beside it."""
     return artifact.with_name(artifact.name + WARM_UP_SUFFIX)

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from springtide_api.contract import EvaluateInput
+from springtide_api.update.gate import Dataset
 from springtide_trainer.data.snapshots import store
 from springtide_trainer.data.snapshots.frozen_rows import verify
+from springtide_trainer.evaluation.datasets import read_dataset
 from springtide_trainer.storage import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from springtide_api.contract import RunFile
     from springtide_trainer.storage import Home
 
     Look = Callable[..., Any]
@@ -109,6 +113,25 @@ def test_older_rows_are_not_reused_but_stored_as_another_copy(
     age(first, days=7.1)
     assert frozen(run_probe, source) == second
     assert stored(home) == [second.name]
+
+
+def test_reserved_rows_of_another_copy_are_historical_rows_with_the_same_digest(
+    run_probe: Look, run_of: Callable[..., RunFile], source: Path
+) -> None:
+    asked = {"reserve": "0.3", "columns": {"entity": "shopper"}}
+    first = run_probe(source, **asked).window
+    age(local_path(first.manifest), days=3.1)
+    second = run_probe(source, **asked).window
+    assert second.manifest == f"{first.manifest}.2"
+    recipe, history = run_of(source, **asked).recipe, Dataset(name="past", role="Historical")
+    datasets = []
+    for window in (first, second):
+        of = {"uri": window.manifest, "digest": window.digest}
+        asked_of = {"candidate": of, "holdout": of, "historical": [window.manifest]}
+        given = EvaluateInput.model_validate(asked_of)
+        datasets.append(read_dataset(history, given, recipe))
+    assert len(datasets[1].table) == first.reserved_rows > 0
+    assert datasets[1].digest == datasets[0].digest
 
 
 @pytest.mark.survives(

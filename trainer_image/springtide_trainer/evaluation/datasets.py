@@ -23,7 +23,7 @@ from springtide_trainer.data.snapshots.frozen_rows import (
 )
 from springtide_trainer.data.snapshots.guardrail import read_guardrail
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import local_path
+from springtide_trainer.storage import digest_of, local_path
 from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> Eval
 
 def _historical(name: str, folders: Sequence[Path]) -> EvaluationDataset:
     """Concatenate the shards; the digest is the one of the list of their digests."""
-    digests = [folder.name.replace("-", ":", 1) for folder in folders]
+    digests = [digest_of(folder.name) for folder in folders]
     tables = [
         _verified(folder, digest, "reserved")
         for folder, digest in zip(folders, digests, strict=True)
