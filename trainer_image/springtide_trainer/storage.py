@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import time
+import uuid
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -30,6 +31,9 @@ LOCAL_RUNS = "local.json"
 """Generations of `springtide-trainer run`, in the folder of an update."""
 TOKENS = "tokens-"
 """How the name of a folder of tokens begins."""
+
+_NO_LINKS = {errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS}
+"""What a file system without hard links answers, such as SMB or FAT."""
 
 _REMOTE: ContextVar[Remote | None] = ContextVar("remote", default=None)
 
@@ -156,7 +160,7 @@ def local_path(uri: str, field: str = "", only: Collection[str] = ()) -> Path:
         only: Names of the files of a folder that are needed; others are not copied. Empty: all.
 
     Raises:
-        Refused: the URI has another scheme, a host or `..`; or it cannot be copied.
+        Refused: the URI has another scheme, a host, a query or `..`; or it cannot be copied.
     """
     parts, remote = urlsplit(uri), _REMOTE.get()
     if remote is not None and parts.scheme not in {"file", ""}:
@@ -164,6 +168,9 @@ def local_path(uri: str, field: str = "", only: Collection[str] = ()) -> Path:
     path = Path(unquote(parts.path))
     if parts.scheme != "file" or parts.netloc or not path.is_absolute() or ".." in path.parts:
         raise Refused("InvalidUri", f"{uri!r} must be a file:/// URI without '..'", field)
+    if "?" in uri or "#" in uri:  # a URI ends there: it would be another path
+        what = f"{uri!r} has a '?' or '#'; write %3F or %23 for it, or rename the file or folder"
+        raise Refused("InvalidUri", what, field)
     return path
 
 
@@ -304,10 +311,35 @@ def check_storage(home: Home) -> None:
     """Check that commits are safe in the storage.
 
     Raises:
-        Refused: an object store would let two writers commit the same result.
+        Refused: an object store would let two writers commit the same result, or a file system
+            cannot keep the second one from it.
     """
     if remote := remote_of(home.path):
         remote.check()
+        return
+    folder = home.path / "tmp" / f"check-{uuid.uuid4()}"
+    folder.mkdir(parents=True)
+    try:
+        (folder / "file").touch()
+        _check_hard_links(folder / "file", home)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_hard_links(file: Path, home: Home) -> None:
+    """Refuse a file system without hard links, by which `commit_file` never replaces a file."""
+    try:
+        file.with_name("link").hardlink_to(file)
+    except OSError as missing:
+        if missing.errno not in _NO_LINKS:
+            raise
+        raise Refused(
+            "UnsafeStorage",
+            f"the file system of {home.path} has no hard links ({missing.strerror}), without which "
+            "two pods could overwrite each other's results: use a claim of another storage class, "
+            "such as one of NFS or CephFS, or an object store",
+            "spec.storage.volume.claimName",
+        ) from missing
 
 
 def file_digest(path: Path) -> str:

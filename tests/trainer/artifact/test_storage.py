@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from springtide_trainer.errors import Refused
-from springtide_trainer.storage import Home, commit_file, commit_folder, local_path, uri_of
+from springtide_trainer.storage import (
+    Home,
+    check_storage,
+    commit_file,
+    commit_folder,
+    local_path,
+    uri_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +97,31 @@ def test_only_file_uris_without_host_and_dots_are_accepted(uri):
         local_path(uri, "spec.model.initial.uri")
     assert refused.value.failure.message == f"{uri!r} must be a file:/// URI without '..'"
     assert refused.value.failure.field == "spec.model.initial.uri"
+
+
+def test_a_claim_without_hard_links_is_refused_before_its_first_result(tmp_path, monkeypatch):
+    check_storage(Home(tmp_path))
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(Refused) as refused:
+        check_storage(Home(tmp_path))
+    failure = refused.value.failure
+    assert (failure.reason, failure.field) == ("UnsafeStorage", "spec.storage.volume.claimName")
+    assert failure.message.startswith(f"the file system of {tmp_path} has no hard links (Operation")
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("uri", ["file:///data/clicks#2", "file:///data/a?b", "file:///data/a?"])
+def test_a_file_uri_that_would_end_at_a_special_character_is_refused(uri):
+    with pytest.raises(Refused) as refused:
+        local_path(uri, "data.source.uri")
+    assert refused.value.failure.reason == "InvalidUri"
+    assert refused.value.failure.message == (
+        f"{uri!r} has a '?' or '#'; write %3F or %23 for it, or rename the file or folder"
+    )
 
 
 def test_a_path_converted_to_a_uri_and_back_is_unchanged(tmp_path):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
-from typing import TYPE_CHECKING
+import resource
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from springtide_trainer.data.snapshots import freeze as freezing
+from springtide_trainer.data.source.files import DataFile
+from springtide_trainer.data.source.readers.parquet_rows import read_parquet
 from springtide_trainer.errors import Refused
+from springtide_trainer.stages import probe as probing
 from springtide_trainer.stages.probe import probe
 
 if TYPE_CHECKING:
@@ -83,6 +89,17 @@ def test_a_truncated_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     assert message.endswith(": the gzip stream is truncated; deliver the whole file")
 
 
+@pytest.mark.parametrize("form", ["CSV", "JSONL"])
+def test_a_gz_file_of_0_bytes_is_not_a_file_without_rows(
+    refuse: Refuse, tmp_path: Path, form: str
+) -> None:
+    assert refuse(written(tmp_path / "a.gz", b""), format=form) == (
+        "TruncatedFile",
+        "data.source",
+        "'a.gz': named .gz but has 0 bytes, and gzip of nothing has some; deliver the whole file",
+    )
+
+
 def test_a_gz_file_that_is_not_gzip_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     assert refuse(written(tmp_path / "a.csv.gz", HEADER + GOOD)) == (
         "CorruptFile",
@@ -128,6 +145,20 @@ def test_a_truncated_parquet_file_is_refused(refuse: Refuse, tmp_path: Path, lef
         "data.source",
         f"'half.parquet': {len(half)} bytes that are not a complete Parquet file; deliver it again",
     )
+
+
+def test_an_error_of_the_disk_does_not_blame_a_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"at": ["2026-01-01"]}), path)
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, most))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            next(read_parquet(DataFile(path, path.name), {}, ["at"]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
 
 
 @pytest.mark.survives(
@@ -210,6 +241,64 @@ def test_a_link_that_leaves_the_source_is_not_followed(refuse: Refuse, tmp_path:
         "UnsafePath",
         "data.source.uri",
         f"'{source}/a.csv' is a link to outside {source}; replace it by a copy of the file",
+    )
+
+
+@pytest.mark.survives(
+    "Data",
+    "a link in the source's folder to a file that does not exist",
+    "refused with the link's path; no row is left out without a word",
+)
+@pytest.mark.parametrize("path", [None, "%Y-%m.csv"])
+@pytest.mark.parametrize("target", ["gone.csv", "2026-02.csv"])
+def test_a_link_to_nothing_is_refused(
+    refuse: Refuse, tmp_path: Path, path: str | None, target: str
+) -> None:
+    source = tmp_path / "clicks"
+    source.mkdir()
+    written(source / "2026-01.csv", HEADER + GOOD)
+    (source / "2026-02.csv").symlink_to(source / target)
+    assert refuse(source, partition={"path": path}) == (
+        "DataNotFound",
+        "data.source.uri",
+        f"'{source}/2026-02.csv' is a link to what does not exist; deliver that, or remove the "
+        "link",
+    )
+
+
+@pytest.mark.survives(
+    "Data",
+    "a file that is removed between listing and reading it",
+    "refused with its name; nothing is frozen",
+)
+@pytest.mark.parametrize("form", ["CSV", "JSONL", "Parquet"])
+def test_a_file_that_is_removed_before_its_rows_are_frozen_is_refused_with_its_name(
+    refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    rows = [
+        {"at": f"2026-0{month}-01", "query": "a", "item": "b", "clicked": clicked}
+        for month in (1, 2)
+        for clicked in "01"
+    ]
+    source = tmp_path / "a"
+    match form:
+        case "CSV":
+            written(source, HEADER + "".join(",".join(row.values()) + "\n" for row in rows))
+        case "JSONL":
+            written(source, "".join(json.dumps(row) + "\n" for row in rows))
+        case "Parquet":
+            pq.write_table(pa.Table.from_pylist(rows), source)
+
+    def freeze(*given: Any, **options: Any) -> Any:
+        source.unlink()
+        return freezing.freeze(*given, **options)
+
+    monkeypatch.setattr(probing, "freeze", freeze)
+    assert refuse(source, format=form) == (
+        "DataChanged",
+        "data.source.uri",
+        "'a' was removed while the source was read; keep the files of a partition until it was "
+        "trained on",
     )
 
 

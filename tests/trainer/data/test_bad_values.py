@@ -68,6 +68,36 @@ def test_a_timestamp_more_than_a_day_in_the_future_is_refused(
     )
 
 
+@pytest.mark.survives(
+    "Data",
+    "timestamps that no calendar has, such as nanoseconds read as microseconds",
+    "refused with row, count and the years allowed",
+)
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_timestamp_before_the_year_1_is_refused(
+    refuse: Refuse, tmp_path: Path, unit: str
+) -> None:
+    before = -{"s": 1, "ms": 10**3, "us": 10**6}[unit] * 10**11
+    table = two_months([0, 1, 0, 1])
+    stamps = pa.array([1767225600, 1767225600, before, 1769904000], pa.timestamp(unit))
+    pq.write_table(table.set_column(0, "at", stamps), tmp_path / "a.parquet")
+    assert refuse(tmp_path / "a.parquet", format="Parquet") == (
+        "UnreadableTimestamp",
+        "data.source.columns.timestamp",
+        "'a.parquet' row 3: the timestamp is not in the years 1 to 9998; check its unit (at least "
+        "1 such rows)",
+    )
+
+
+def test_a_zone_that_moves_a_timestamp_out_of_the_year_1_is_refused(
+    refuse: Refuse, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + GOOD + "0001-01-01T00:00:00+05:00,a,b,1\n")
+    reason, _, message = refuse(tmp_path / "a.csv")
+    assert reason == "UnreadableTimestamp"
+    assert message.startswith("'a.csv' line 3: the timestamp is not in the years 1 to 9998")
+
+
 @pytest.mark.survives("Data", "timestamps in mixed zones", "compared in UTC")
 def test_timestamps_in_mixed_zones_are_compared_in_utc(run_probe: Look, tmp_path: Path) -> None:
     rows = [

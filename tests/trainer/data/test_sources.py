@@ -257,6 +257,32 @@ def test_a_path_pattern_must_identify_the_partition(
     assert caught.value.failure.field == "data.source.partition.path"
 
 
+@pytest.mark.survives(
+    "Data",
+    "a folder such as dt=9999-12-31 among the partitions",
+    "refused with its path and the last year allowed",
+)
+@pytest.mark.parametrize(
+    ("period", "path", "name"),
+    [
+        ("Month", "%Y-%m", "9999-12"),
+        ("Week", "%G-W%V", "9999-W52"),
+        ("Day", "dt=%Y-%m-%d", "dt=9999-12-31"),
+        ("Hour", "%Y%m%d/%H", "99991231/23"),
+    ],
+)
+def test_a_partition_at_the_end_of_all_dates_is_refused(
+    run_probe: Look, tmp_path: Path, period: str, path: str, name: str
+) -> None:
+    (tmp_path / "tree" / name).mkdir(parents=True)
+    with pytest.raises(Refused) as caught:
+        run_probe(tmp_path / "tree", partition={"period": period, "path": path})
+    assert caught.value.failure.reason == "WrongPartition"
+    assert caught.value.failure.message == (
+        f"{name!r} is not a valid date (the year must be at most 9998)"
+    )
+
+
 @pytest.mark.parametrize(
     ("period", "path", "days"),
     [

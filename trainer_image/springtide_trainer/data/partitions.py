@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PeriodName = Literal["Hour", "Day", "Week", "Month"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_YEAR = 9998
+"""The end of a period and what waits for it must still be dates, which end with the year 9999."""
 SECOND = 1_000_000
 _HOUR = 3600 * SECOND
 _DAY = 24 * _HOUR

@@ -8,12 +8,13 @@ outside the source is refused.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from springtide_trainer.data.partitions import Span, micros, moment, span_at
+from springtide_trainer.data.partitions import LAST_YEAR, Span, micros, moment, span_at
 from springtide_trainer.errors import Refused
 from springtide_trainer.objects.store import is_object_uri, place_of
 from springtide_trainer.objects.tree import tree
@@ -46,17 +47,32 @@ class DataFile:
     def state(self) -> FileState:
         """Return what changes when the file does."""
         if isinstance(self.path, Path):
-            found = self.path.stat()
+            with self._there():
+                found = self.path.stat()
             times = found.st_mtime_ns, found.st_ctime_ns
             return FileState(found.st_size, [str(self.path), found.st_size, *times], max(times))
         entry = self.path.entry
         assert entry is not None
         changed = micros(entry.modified) * 1_000
-        return FileState(entry.size, [str(self.path), entry.size, entry.etag], changed)
+        version = entry.etag or changed
+        return FileState(entry.size, [str(self.path), entry.size, version], changed)
 
     def open(self) -> BufferedReader:
         """Open it for reading."""
-        return self.path.open("rb") if isinstance(self.path, Path) else self.path.open()
+        with self._there():
+            return self.path.open("rb") if isinstance(self.path, Path) else self.path.open()
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """Say that the file was removed after it was listed, if it is not there in this block."""
+        try:
+            yield
+        except FileNotFoundError as gone:
+            what = (
+                f"{self.name!r} was removed while the source was read; keep the files of a "
+                "partition until it was trained on"
+            )
+            raise Refused("DataChanged", what, URI) from gone
 
 
 @dataclass(frozen=True)
@@ -125,9 +141,15 @@ def _not_found(where: str) -> Refused:
 
 
 def _inside(path: Path | Node, root: Path | Node) -> None:
-    """Refuse a link to outside the source. An object store has no links."""
+    """Refuse a link to outside the source, or to nothing. An object store has no links."""
     if not isinstance(path, Path) or not isinstance(root, Path):
         return
+    if path.is_symlink() and not path.exists():
+        raise Refused(
+            "DataNotFound",
+            f"{str(path)!r} is a link to what does not exist; deliver that, or remove the link",
+            URI,
+        )
     if not path.resolve().is_relative_to(root.resolve()):
         raise Refused(
             "UnsafePath",
@@ -235,6 +257,8 @@ def _start(fields: dict[str, int], name: str) -> datetime:
             day = datetime.strptime(text, "%Y-%j").replace(tzinfo=UTC)
         else:
             day = datetime(fields["Y"], fields.get("m", 1), fields.get("d", 1), tzinfo=UTC)
+        if day.year > LAST_YEAR:
+            raise ValueError(f"the year must be at most {LAST_YEAR}")
         return day.replace(hour=fields.get("H", 0), tzinfo=UTC)
     except (ValueError, KeyError) as wrong:
         raise Refused("WrongPartition", f"{name!r} is not a valid date ({wrong})", PATH) from wrong

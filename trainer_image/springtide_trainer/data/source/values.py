@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from springtide_trainer.data.partitions import EPOCH
+from springtide_trainer.data.partitions import EPOCH, LAST_YEAR
 from springtide_trainer.data.source.readers.label_lists import (
     LABEL,
     is_list_of_texts,
@@ -21,6 +21,7 @@ from springtide_trainer.errors import Refused
 if TYPE_CHECKING:
     from springtide_trainer.data.partitions import Micros
     from springtide_trainer.data.source.readers.rows import RowBatch
+    from springtide_trainer.data.windows.new_data import Bools
 
 TIMESTAMP = "data.source.columns.timestamp"
 SERVED = "data.source.columns.servedGeneration"
@@ -30,6 +31,9 @@ _WRITTEN = re.compile(
 _COMMON = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?)?$"
 _ZONED = r"[T ].*(Z|[+-]\d\d:?\d\d)$"
 _FIRST_YEAR = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+_LAST_YEAR = (datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+"""Where the last year ends."""
+_YEARS = f"the years 1 to {LAST_YEAR}"
 _MICROSECOND = timedelta(microseconds=1)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
@@ -109,7 +113,7 @@ def timestamps(batch: RowBatch, name: str, newest: datetime | None = None) -> Mi
             their rows would wait for a partition that never completes.
 
     Raises:
-        Refused: a timestamp is missing, unreadable or in the future.
+        Refused: a timestamp is missing, unreadable, in the future or outside of the calendar.
     """
     column = _decoded(batch.columns[name])
     if column.null_count:
@@ -121,15 +125,21 @@ def timestamps(batch: RowBatch, name: str, newest: datetime | None = None) -> Mi
     counts = (
         _parsed(batch, texts(batch, name, TIMESTAMP)) if written else _native(batch, name, column)
     )
-    if newest is None:
-        return counts
-    late = counts > (newest - EPOCH) // _MICROSECOND
-    if late.any():
-        where = batch.location(int(np.argmax(late)))
-        hint = f"the timestamp is later than {newest.isoformat()}; check its time zone and unit"
-        count = f"at least {np.count_nonzero(late):,} such rows"
-        raise Refused("FutureTimestamp", f"{where}: {hint} ({count})", TIMESTAMP)
+    if newest is not None:
+        hint = f"is later than {newest.isoformat()}; check its time zone and unit"
+        late = counts > (newest - EPOCH) // _MICROSECOND
+        _refuse_any(batch, late, "FutureTimestamp", hint)
+    outside = (counts < _FIRST_YEAR) | (counts >= _LAST_YEAR)
+    _refuse_any(batch, outside, "UnreadableTimestamp", f"is not in {_YEARS}; check its unit")
     return counts
+
+
+def _refuse_any(batch: RowBatch, wrong: Bools, reason: str, hint: str) -> None:
+    """Refuse rows whose timestamp is wrong, with the first one and their number."""
+    if wrong.any():
+        where = batch.location(int(np.argmax(wrong)))
+        count = f"at least {np.count_nonzero(wrong):,} such rows"
+        raise Refused(reason, f"{where}: the timestamp {hint} ({count})", TIMESTAMP)
 
 
 def _native(batch: RowBatch, name: str, column: pa.Array) -> Micros:
@@ -142,7 +152,7 @@ def _native(batch: RowBatch, name: str, column: pa.Array) -> Micros:
     try:
         counts = column.cast(options=options).cast(pa.int64())
     except pa.ArrowInvalid as wrong:
-        hint = f"{batch.file!r}: column {name!r} has a timestamp after the year 9999; fix it"
+        hint = f"{batch.file!r}: column {name!r} has a timestamp that is not in {_YEARS}; fix it"
         raise Refused("UnreadableTimestamp", hint, TIMESTAMP) from wrong
     return np.asarray(counts.to_numpy(zero_copy_only=False), dtype=np.int64)
 

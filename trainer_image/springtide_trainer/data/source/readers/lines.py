@@ -120,8 +120,15 @@ class Lines:
 
 @contextmanager
 def open_lines(file: DataFile, block: int = BLOCK) -> Iterator[Lines]:
-    """Open a file to read its lines."""
+    """Open a file to read its lines.
+
+    Raises:
+        Refused: it is named .gz and has 0 bytes, which Python reads as no lines.
+    """
     if file.path.suffix == ".gz":
+        if file.state().size == 0:
+            hint = "named .gz but has 0 bytes, and gzip of nothing has some; deliver the whole file"
+            raise Refused("TruncatedFile", f"{file.name!r}: {hint}", SOURCE)
         with file.open() as stream, gzip.GzipFile(fileobj=stream) as unzipped:
             yield Lines(file, unzipped, block)
     else:
