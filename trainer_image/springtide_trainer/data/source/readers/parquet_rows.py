@@ -64,8 +64,11 @@ def _rows_at_once(opened: pq.ParquetFile, names: Sequence[str]) -> int:
         return BATCH
     paths = [groups[0].column(index).path_in_schema for index in range(known.num_columns)]
     read = [at for at, path in enumerate(paths) if {path, path.partition(".")[0]} & {*names}]
-    size = sum(group.column(index).total_uncompressed_size for group in groups for index in read)
-    return max(1, min(BATCH, BATCH_BYTES * known.num_rows // max(size, 1)))
+    size: int = sum(
+        group.column(index).total_uncompressed_size for group in groups for index in read
+    )
+    fitting: int = BATCH_BYTES * known.num_rows // max(size, 1)
+    return max(1, min(BATCH, fitting))
 
 
 def _source(file: DataFile) -> Path | pa.PythonFile:
