@@ -44,6 +44,28 @@ def test_a_paused_target_holds_the_step_and_no_deadline_passes() -> None:
     assert world.generation(2).status.rollout.weight_seen_at is not None
 
 
+def test_what_holds_a_step_keeps_no_target_without_the_live_generation() -> None:
+    world = started(two=True)
+    world.targets["reranker"] = replace(world.targets["reranker"], paused=True)
+    later(world, 2)
+    world.target = replace(world.target, digest=None, number=None)
+    later(world, 2)
+    assert (world.target.number, step(world)) == (1, 1)
+    assert world.condition("ActionRequired").reason == "TargetPaused"
+
+
+def test_a_refused_apply_of_live_does_not_use_the_time_of_a_step_that_is_held() -> None:
+    world = started(two=True)
+    world.targets["reranker"] = replace(world.targets["reranker"], paused=True)
+    world.refusing = {"Deployment ranker": "WriteRefused"}
+    world.target = replace(world.target, digest=None, number=None)
+    later(world, 60)
+    assert (step(world), world.generation(2).status.rollout.rollback_reason) == (1, "")
+    world.refusing = {}
+    later(world, 2)
+    assert world.target.number == 1
+
+
 def test_values_of_another_client_hold_the_step_and_its_canary_stays() -> None:
     world = started()
     world.target = replace(world.target, foreign_manager="helm")

@@ -14,6 +14,8 @@ from lifecycle.world import (
     with_generation_one,
 )
 
+from springtide_operator.lifecycle.state.observed import ObservedTarget
+
 
 def test_a_deployment_of_another_update_is_not_changed() -> None:
     world = World()
@@ -35,6 +37,23 @@ def test_removed_fields_are_reapplied_three_times_an_hour_then_reported() -> Non
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert (sync.status, sync.reason) == ("False", "FieldsRemoved")
     assert "exclude both variables there; they are applied again at 13:" in sync.message
+
+
+@pytest.mark.parametrize("how", ["missing", "of another update", "without the container"])
+def test_a_target_that_cannot_be_used_keeps_no_other_without_a_model(how: str) -> None:
+    world = two_targets_on_generation_one()
+    other = world.targets["reranker"]
+    world.targets["reranker"] = {
+        "missing": ObservedTarget(target=other.target),
+        "of another update": replace(other, claimed_by="other"),
+        "without the container": replace(other, has_container=False, digest=None, number=None),
+    }[how]
+    before = world.targets["reranker"]
+    world.target = replace(world.target, digest=None, number=None)
+    world.settle()
+    assert world.target.number == 1
+    assert world.targets["reranker"] == before
+    assert world.condition("Stalled").status == "True"
 
 
 def test_a_foreign_value_is_never_overwritten() -> None:

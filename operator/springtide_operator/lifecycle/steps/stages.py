@@ -17,6 +17,7 @@ from springtide_operator.lifecycle.canary.start import not_possible
 from springtide_operator.lifecycle.evaluation.approval import rejection
 from springtide_operator.lifecycle.rollout.apply import apply_generation
 from springtide_operator.lifecycle.rollout.availability import not_serving
+from springtide_operator.lifecycle.rollout.restore import restore_live
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_clock import (
     pause_clock,
@@ -113,8 +114,8 @@ def _pause(
     if why is None:
         return pause_clock(seen, generation, None, now)
     lost = park_unanswered(seen, now) if weight_conflict(seen, rollout) is None else None
-    if lost:
-        return replace(lost, waiting=why)
+    if found := lost or restore_live(seen, now):
+        return replace(found, waiting=why)
     if rollout.unavailable_since or is_unweighted(seen, rollout, why):
         return hold_step(seen, generation, why, now)
     return pause_clock(seen, generation, why, now)
