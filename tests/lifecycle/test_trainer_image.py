@@ -136,6 +136,32 @@ def test_an_evaluation_that_waits_for_the_default_image_gets_the_new_one() -> No
     assert world.generation(1).status.rollout.promoted_at
 
 
+@pytest.mark.parametrize("by", ["installation", "spec"])
+def test_a_candidate_that_waits_for_data_is_probed_for_with_an_image_that_exists(by: str) -> None:
+    """And with the resources that the spec requires now; its rows are those of its own recipe."""
+    world = with_generation_one()
+    world.months.append("2025-03")
+    world.aucs["2025-03"], world.error = (0.61, 0.60), 0.05
+    world.rounds(8)
+    assert world.generation(2).status.reason == "ExtendHoldout"
+    resources = {"compute": {"resources": {"memory": "9Gi"}}}
+    named = {"image": "trainer:2", **resources, "hyperparameters": {"learningRate": "3e-5"}}
+    world.image = "trainer:2" if by == "installation" else world.image
+    world.edit(training=named if by == "spec" else resources)
+    world.rounds(3)
+    probe = [start for start in world.runs.values() if start.run.stage == "probe"][-1]
+    made = world.generation(2).spec.recipe
+    asked = probe.run.recipe
+    assert (probe.image, asked.training.image) == ("trainer:2", "trainer:2")
+    assert asked.training.compute.resources.memory == "9Gi"
+    assert asked.training.hyperparameters == made.training.hyperparameters
+    assert asked.data == made.data
+    world.months.append("2025-04")
+    world.aucs["2025-04"], world.error = (0.70, 0.60), 0.002
+    world.rounds(6)
+    assert world.generation(2).status.verdict == "Accepted"
+
+
 def test_the_files_of_a_pruned_generation_are_deleted_with_an_existing_image() -> None:
     world = with_generation_one()
     world.edit(history={"generations": 2, "rejected": 0})

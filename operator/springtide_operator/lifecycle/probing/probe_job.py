@@ -88,9 +88,16 @@ def start_probe(
 
 
 def probed_recipe(seen: Observation) -> Recipe:
-    """The recipe of a probe: that of the waiting candidate, else that of the spec."""
-    waiting = seen.lineage.candidate
-    return waiting.spec.recipe if waiting else recipe(seen)
+    """The recipe of a probe: that of the waiting candidate, else that of the spec.
+
+    Its pod is the one that the spec requires now: an image of that time may no longer exist.
+    """
+    waiting, now = seen.lineage.candidate, recipe(seen)
+    if waiting is None:
+        return now
+    pod = {"image": now.training.image, "compute": now.training.compute}
+    snapshot = waiting.spec.recipe
+    return snapshot.model_copy(update={"training": snapshot.training.model_copy(update=pod)})
 
 
 def _referenced_folders(seen: Observation) -> list[str]:
