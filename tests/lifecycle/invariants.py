@@ -109,7 +109,7 @@ class Invariants(
         self.ever_quarantined: set[str] = set()
         self.lineages: dict[str, frozenset[str]] = {}
         """Partitions that weights and their ancestors were trained on, by digest."""
-        self.notified: dict[str, tuple[str, str, datetime | None]] = {}
+        self.notified: dict[str, tuple[str, str, datetime | None, str]] = {}
         """What each notification was about, by its id."""
         self.gpu_seconds_counted: dict[str, int] = {}
         """counters.gpuSeconds as it last was, by the uid of the update."""

@@ -23,7 +23,8 @@ class NotificationInvariants:
         assert Counter((each.uid, each.kind) for each in found) == Counter(self.facts_to_notify())
         assert len({each.id for each in found}) == len(found)
         for each in found:
-            fact = each.uid, each.kind, each.at
+            asked = each.generation if each.reason == "AwaitingApproval" else ""
+            fact = each.uid, each.kind, each.at, asked
             assert self.notified.setdefault(each.id, fact) == fact
 
     def facts_to_notify(self) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lifecycle.test_approval import awaiting
+from lifecycle.choices import ANALYSIS
+from lifecycle.declared import SPEC
+from lifecycle.test_approval import MANUAL, awaiting
 from lifecycle.test_freeze import frozen
 from lifecycle.test_rollout_retries import failed
 from lifecycle.world import World, stuck_in_a_rollout, with_generation_one
@@ -125,6 +127,30 @@ def test_an_update_that_freezes_or_waits_for_approval_requires_an_action() -> No
         (action,) = (each for each in of(world) if each.kind == "actionrequired")
         condition = world.condition("ActionRequired")
         assert (action.reason, action.message) == (reason, condition.message)
+
+
+def test_each_generation_that_waits_for_approval_is_notified_while_another_cause_stays() -> None:
+    """The host of Prometheus is not allowed all the time, so ActionRequired never becomes false."""
+    analysis = {**ANALYSIS, "prometheus": {"address": "http://metrics:9090"}}
+    rollout = {**SPEC["rollout"], "bake": {"duration": "1m"}, "analysis": analysis}
+    world = World(spec={**SPEC, "gate": MANUAL, "rollout": rollout})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    found = []
+    for number in (1, 2):
+        world.rounds(8)
+        (action,) = (each for each in of(world) if each.kind == "actionrequired")
+        found.append((action.reason, action.generation, action.id, action.at))
+        world.decide_on_approval(f"shop-g{number}", "Approved")
+        world.rounds(2)
+        assert world.condition("ActionRequired").reason == "HostNotAllowed"
+        world.ask(f"promote.g{number}@{number}")
+        world.months.append("2025-03")
+    (*first, one, began), (*second, other, again) = found
+    assert first == ["AwaitingApproval", "shop-g1"]
+    assert second == ["AwaitingApproval", "shop-g2"]
+    assert one != other
+    assert again == world.generation(2).status.verdict_at > began
 
 
 def test_a_rollout_that_fails_for_another_cause_names_it_and_may_fail_twice() -> None:

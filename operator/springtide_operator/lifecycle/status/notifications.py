@@ -6,6 +6,7 @@ ids, by which a receiver can drop what it already has. `ports/outbox.py` chooses
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from springtide_operator.lifecycle.state.plan import Notification
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from springtide_api.objects import Meta, ModelGeneration
-    from springtide_api.update.status import UpdateStatus
+    from springtide_api.update.status import Condition, UpdateStatus
 
 
 def notifications(
@@ -35,8 +36,9 @@ def notifications(
         "live": status.live.name if status.live else "",
         "previous": status.previous.name if status.previous else "",
     }
-    found = [each for g in generations for each in _of_generation(g, common)]
-    found += _action_required(update, status, common)
+    there = tuple(generations)
+    found = [each for g in there for each in _of_generation(g, common)]
+    found += _action_required(update, there, status, common)
     return tuple(sorted(found, key=lambda each: each.at.timestamp() if each.at else float("inf")))
 
 
@@ -66,13 +68,20 @@ def _of_generation(generation: ModelGeneration, common: dict[str, str]) -> Itera
 
 
 def _action_required(
-    update: Meta, status: UpdateStatus, common: dict[str, str]
+    update: Meta,
+    generations: Iterable[ModelGeneration],
+    status: UpdateStatus,
+    common: dict[str, str],
 ) -> Iterator[Notification]:
-    """Why a user must act. Another reason is another notification, another message is none."""
+    """Why a user must act. Another reason is another notification, another message is none.
+
+    The condition may stay true from one generation to the next, as causes overlap: each of them is
+    an occurrence of its own.
+    """
     found = next((each for each in status.conditions if each.type == "ActionRequired"), None)
     if found is None or found.status != "True":
         return
-    since = found.last_transition_time
+    since = _since(found, generations)
     yield Notification(
         update.uid,
         f"{_fact('actionrequired', since)}/{found.reason}",
@@ -83,6 +92,21 @@ def _action_required(
         message=found.message,
         **common,
     )
+
+
+def _since(required: Condition, generations: Iterable[ModelGeneration]) -> datetime:
+    """Since when a user must act: not before what ended last for the generation in the message."""
+    named = (g for g in generations if _is_named(g.metadata.name, required.message))
+    newest = max(named, key=lambda g: g.spec.number, default=None)
+    if newest is None:
+        return required.last_transition_time
+    rollout = newest.status.rollout
+    ends = (newest.status.verdict_at, rollout.promoted_at, rollout.rolled_back_at)
+    return max([required.last_transition_time, *(end for end in ends if end)])
+
+
+def _is_named(name: str, message: str) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", message) is not None
 
 
 def _fact(kind: str, at: datetime) -> str:
