@@ -27,6 +27,31 @@ def test_rollbacks_and_rejections_are_counted_beyond_the_history() -> None:
     assert len(world.generations) < counters.rolled_back + counters.rejected + counters.promoted
 
 
+def test_what_is_live_is_in_the_history_however_many_were_trained_since() -> None:
+    """Its rollback is counted and announced; a generation that is listed again is no news."""
+    world = after_promotions(2, rejected=40)
+    world.edit(trigger={})
+    world.months.append("2025-04")
+    for number in range(3, 25):
+        world.ask(f"retry@{number}")
+        world.settle()
+        (probe,) = (name for name, job in world.jobs.items() if job.stage == "probe")
+        world.succeed(probe, world._result(world.runs[probe]))
+        world.settle()
+        world.ask(f"reject@{number}")
+        world.settle()
+    history = world.update.status.history
+    assert [each.number for each in history] == [*range(24, 6, -1), 2, 1]
+    before, announced = world.update.status.counters, len(world.announced)
+    world.ask("rollback.g2@1")
+    world.rounds(2)
+    status = world.update.status
+    assert status.counters == before.model_copy(update={"rolled_back": 1})
+    assert [each.outcome for each in status.history[-2:]] == ["RolledBack", "Live"]
+    assert {*world.announced[announced:]} & {"Accepted", "Rejected"} == set()
+    assert "RollbackCompleted" in world.announced[announced:]
+
+
 def used_gpus(world: World, number: int, seconds: int) -> None:
     generation = world.generation(number)
     training = generation.status.training.model_copy(update={"gpu_seconds": seconds})

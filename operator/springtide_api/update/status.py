@@ -254,4 +254,5 @@ class UpdateStatus(Model):
     counters: Counters = Counters()
     """Totals since the update was created."""
     history: Annotated[list[HistoryEntry], Field(max_length=20)] = []
-    """The newest 20 generations, newest first."""
+    """The newest 20 generations, newest first. The live and the previous one, one that rolls out
+    and the one that was promoted last are always among them."""

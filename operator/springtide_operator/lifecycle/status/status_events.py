@@ -49,11 +49,20 @@ def status_events(
         new: the status that will be written.
         generations: as the new status describes them; for promotions and reasons of rollbacks.
     """
+    new = _without_returned(old, new)
     found = [*_stops(old, new), *_approval(old, new), *_ends(old, new), *_pin(old, new)]
     if old.observed_generation:  # else it was recreated, and nothing of this is new
         found += _verdicts(old, new)
         found += [*_promotion(old, new, generations), *_rollback(old, new, generations)]
     return tuple(found)
+
+
+def _without_returned(old: UpdateStatus, new: UpdateStatus) -> UpdateStatus:
+    """The new status without what is in the history again because others left it: no news."""
+    known = {entry.number for entry in old.history}
+    newest = max(known, default=-1)
+    history = [each for each in new.history if each.number in known or each.number > newest]
+    return new if history == new.history else new.model_copy(update={"history": history})
 
 
 def _stops(old: UpdateStatus, new: UpdateStatus) -> Iterator[Event]:

@@ -69,7 +69,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
             "targets": [_target(seen, target) for target in seen.targets],
             "gpu_seconds_last_day": _gpu_seconds_last_day(seen, now),
             "counters": totals(seen),
-            "history": [_entry(seen, g) for g in reversed(seen.generations)][:HISTORY],
+            "history": [_entry(seen, g) for g in _listed(seen)],
         }
     )
 
@@ -246,6 +246,21 @@ def _target(seen: Observation, target: ObservedTarget) -> TargetStatus:
         message=target.trouble,
         reapplied_at=known.reapplied_at if known else [],
     )
+
+
+def _listed(seen: Observation) -> list[ModelGeneration]:
+    """The generations of the history, the newest first.
+
+    Those that are served, that roll out or that were promoted last are always among them: their
+    outcome may change, and counters and Events follow from the history.
+    """
+    promoted = [g for g in seen.generations if g.status.rollout.promoted_at]
+    last = max(promoted, key=lambda g: g.status.rollout.promoted_at or seen.now, default=None)
+    always = (seen.lineage.live, seen.lineage.previous, seen.lineage.rolls, last)
+    shown = {g.spec.number for g in always if g}
+    others = [g.spec.number for g in reversed(seen.generations) if g.spec.number not in shown]
+    shown |= {*others[: HISTORY - len(shown)]}
+    return [g for g in reversed(seen.generations) if g.spec.number in shown]
 
 
 def _entry(seen: Observation, generation: ModelGeneration) -> HistoryEntry:
