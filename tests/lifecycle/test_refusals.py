@@ -73,6 +73,23 @@ def test_a_refused_rollback_is_reported_and_done_once_it_is_accepted() -> None:
     assert world.condition("Stalled") is None
 
 
+def test_a_bake_is_watched_while_the_removal_of_the_finalizer_is_refused() -> None:
+    world = rolling_out()
+    world.edit(rollout={**world.spec["rollout"], "bake": {"duration": "1h"}})
+    world.refusing = {"finalizer": "WriteRefused"}
+    world.pods_ready = True
+    world.rounds(2)
+    assert world.generation(2).status.outcome == "Live"
+    assert world.update.metadata.finalizers
+    assert world.condition("ActionRequired").reason == "WriteRefused"
+    world.crash_a_pod()
+    for _ in range(12):
+        world.now += timedelta(minutes=1)
+        world.settle()
+    assert "pods fail" in world.generation(2).status.rollout.rollback_reason
+    assert world.target.number == 1
+
+
 def test_no_rollout_starts_while_the_finalizer_is_refused() -> None:
     world = with_generation_one()
     world.months.append("2025-03")

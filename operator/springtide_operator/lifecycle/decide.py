@@ -39,6 +39,7 @@ from springtide_operator.lifecycle.state.plan import (
     RECHECK,
     TOO_MANY_PROBES,
     Plan,
+    SetFinalizer,
     Step,
     WriteGeneration,
 )
@@ -189,20 +190,24 @@ def _next_step(seen: Observation, now: datetime) -> Step:
             )
         if stage in CONTINUE:
             refusal_held, open_now = refusal_held or refusal, open_now & CONTINUE[stage]
-        elif not _is_optional(seen, stage):
+        elif not _is_optional(seen, stage, step):
             return Step(waiting=refusal_waiting(refusal), wake_after=refusal.again_at - now)
     return Step(waiting=refusal_waiting(refusal_held)) if refusal_held else Step()
 
 
-def _is_optional(seen: Observation, stage: Callable[[Observation, datetime], Step | None]) -> bool:
+def _is_optional(
+    seen: Observation, stage: Callable[[Observation, datetime], Step | None], step: Step
+) -> bool:
     """Whether a refused write of a stage does not block the next one.
 
-    Neither a rollback nor a bake with pods of the previous generation waits for the finalizer.
+    Neither a rollback nor a bake with pods of the previous generation waits for the finalizer, and
+    nothing waits for its removal: a bake would not be watched.
     """
+    if stage is not ensure_finalizer:
+        return stage in OPTIONAL
     under_way = seen.lineage.candidate
     back = under_way is not None and bool(under_way.status.rollout.rollback_reason)
-    exempt = stage is ensure_finalizer and (back or standby(seen) is not None)
-    return stage in OPTIONAL or exempt
+    return back or standby(seen) is not None or SetFinalizer(present=False) in step.actions
 
 
 def _wake_after(seen: Observation, step: Step, now: datetime) -> timedelta | None:
