@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
+from lifecycle.canary_scenes import started
 from lifecycle.world import (
     World,
     digest,
@@ -14,12 +16,37 @@ from lifecycle.world import (
     with_generation_one,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Begun = Callable[[], World]
+
 
 def test_pods_are_not_new_before_the_controller_has_observed_the_new_template() -> None:
     world = stuck_in_a_rollout()
     world.target = replace(world.target, updated=2, available=2, old=0, settled=False)
     world.rounds(10)
     assert "0 of 2 new pods available after" in world.generation(2).status.rollout.rollback_reason
+
+
+@pytest.mark.parametrize("begun", [stuck_in_a_rollout, lambda: started(ready=False)])
+def test_a_clock_that_is_set_back_prolongs_no_rollout_whose_pods_fail(begun: Begun) -> None:
+    world = begun()
+    world.now -= timedelta(days=1)
+    world.rounds(10)
+    reason = world.generation(2).status.rollout.rollback_reason
+    assert "pods available after 10m (rollout.deadline)" in reason
+
+
+def test_a_clock_that_is_set_back_prolongs_no_rollback_whose_pods_make_no_progress() -> None:
+    world = stuck_in_a_rollout()
+    while not world.generation(2).status.rollout.rollback_reason:
+        world.round()
+    world.settle()
+    world.now -= timedelta(days=1)
+    world.target = replace(world.target, stalled="ProgressDeadlineExceeded")
+    world.rounds(10)
+    assert world.generation(2).status.outcome == "RolledBack"
 
 
 @pytest.mark.survives(

@@ -26,6 +26,7 @@ from springtide_operator.lifecycle.state.plan import (
     Waiting,
     WriteGeneration,
 )
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
 from springtide_operator.lifecycle.state.refusals import not_refused
 
 if TYPE_CHECKING:
@@ -197,13 +198,15 @@ def is_stuck(
 ) -> bool:
     """Whether a target makes no progress with live either: the next generation must not wait.
 
-    A Deployment may report its previous rollout for a while: it counts after the deadline.
+    A Deployment may report its previous rollout for a while: it counts after the deadline. A
+    rollback that began ahead of the clock, which was set back, has had its time.
     """
-    rollout = generation.status.rollout
-    times = (rollout.deadline, rollout.rollback_started_at)
+    rollout, began_at = generation.status.rollout, generation.status.rollout.rollback_started_at
+    times = (rollout.deadline, began_at)
     began = max((each for each in times if each), default=now)
     until = began + duration(seen.update.spec.rollout.deadline)
-    return bool(target.settled and target.stalled) and now >= until
+    over = now >= until or (began_at is not None and is_ahead(began_at, now))
+    return bool(target.settled and target.stalled) and over
 
 
 def removed_targets_serving(

@@ -11,6 +11,7 @@ from springtide_operator.lifecycle.rollout.availability import available
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import RECHECK, Step
+from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,13 +108,20 @@ def time_given(generation: ModelGeneration) -> str:
 def pause_clock(
     seen: Observation, generation: ModelGeneration, why: Waiting | None, now: datetime
 ) -> Step | None:
-    """Pause the deadline while something other than the generation holds the rollout."""
+    """Pause the deadline while something other than the generation holds the rollout.
+
+    Where the clock was set back since its start, it starts again: it would last that much longer.
+    """
     rollout = generation.status.rollout
     if why and rollout.held_since:
         return Step(waiting=why, wake_after=RECHECK)
     if why:
         return Step(actions=(with_rollout(generation, {"held_since": now}),), waiting=why)
     targets = recorded_targets(seen, rollout)
+    if rollout.step_started_at and is_ahead(rollout.step_started_at, now):
+        patience = duration(seen.update.spec.rollout.deadline)
+        again = {"step_started_at": now, "deadline": now + patience, "held_since": None}
+        return Step(actions=(with_rollout(generation, {**again, "targets": targets}),))
     if rollout.held_since is None and rollout.targets == targets:
         return None
     since, deadline = rollout.held_since or now, rollout.deadline or now
