@@ -87,6 +87,14 @@ class ProbeInput(Model):
     referenced: list[str] | None = None
     """All folders of `<home>/data` that generations refer to. The probe deletes other folders that
     are older than a week. None: it deletes nothing."""
+    generations: list[str] | None = None
+    """All generations that exist, each as the name of its results begins: `g<number>-` and the
+    first 8 characters of its uid. The probe deletes checkpoints, reports, results and scratch
+    folders of other generations and of earlier probes, if they are older than a week. None: it
+    deletes none of them."""
+    unfinished: list[str] = []
+    """Those of `generations` whose pods may run: the probe keeps their checkpoints and scratch
+    folders."""
 
 
 class TokenizeInput(Model):

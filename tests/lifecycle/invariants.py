@@ -133,6 +133,7 @@ class Invariants(
             case StartJob() if action.run.job not in self.world.jobs:
                 self.no_job_starts_while_pinned(seen)
                 self.a_job_is_recorded_before_it_is_created(action)
+                self.what_pods_may_use_is_named_by_probes(seen, action.run)
                 self.rows_are_tokenized_before_a_training_alone(seen, action)
                 self.nothing_is_evaluated_in_train_only(seen, action)
                 self.nothing_begins_beyond_the_budget(seen, action.gpus)

@@ -10,6 +10,7 @@ from lifecycle.world_storage import read_by
 if TYPE_CHECKING:
     from springtide_api.contract import RunFile
     from springtide_api.objects import ModelGeneration
+    from springtide_operator.lifecycle.state.observation import Observation
 
 
 class LineageInvariants:
@@ -96,6 +97,20 @@ class LineageInvariants:
             if g.spec.number != number:
                 named |= _named_by(g)
         assert self.files_lost or not named & {f"file://{folder}" for folder in folders}
+
+    def what_pods_may_use_is_named_by_probes(self, seen: Observation, run: RunFile) -> None:
+        """Of all others a probe deletes checkpoints, reports, results and scratch folders."""
+        names = {_in_results(g): g for g in seen.generations}
+        if run.probe:
+            assert {*run.probe.generations} == names.keys()
+            assert {*run.probe.unfinished} >= {name for name, g in names.items() if in_progress(g)}
+        else:
+            (name,) = (name for name, g in names.items() if g.spec.number == run.number)
+            assert run.result.startswith(f"{name}-")
+
+
+def _in_results(g: ModelGeneration) -> str:
+    return f"g{g.spec.number}-{g.metadata.uid[:8]}"
 
 
 def _named_by(g: ModelGeneration) -> set[str]:

@@ -47,7 +47,7 @@ class Remote(Protocol):
         """Return the files in a folder that is not committed as a whole."""
 
     def folders(self, room: Path) -> dict[Path, datetime]:
-        """Return the folders in a folder, and the time of the newest file of each."""
+        """Return the folders and files in a folder, and the time of the newest file of each."""
 
     def committed(self, room: Path) -> list[Path]:
         """Return the committed folders in a folder."""

@@ -185,7 +185,7 @@ class Mirror:
         store.put(commit, found.content())
 
     def folders(self, room: Path) -> dict[Path, datetime]:
-        """Return the folders in a folder of the storage, and the time of the newest file of each.
+        """Return what is in a folder of the storage, with the time of the newest file of each.
 
         Folders that are not committed are among them: they are left by a writer that was killed.
         """
@@ -235,7 +235,8 @@ class Mirror:
             Refused: it cannot.
         """
         if self._home is not None:
-            folders.check_create_once(Store(self._home.bucket, CHECKING), self._home.key)
+            scratch = self._place(self._root / "tmp").key
+            folders.check_create_once(Store(self._home.bucket, CHECKING), scratch)
 
     @property
     def _store(self) -> Store:

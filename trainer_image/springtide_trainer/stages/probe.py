@@ -26,7 +26,7 @@ from springtide_trainer.data.source.values import SERVED
 from springtide_trainer.data.windows.new_data import PartitionState, WindowRequest, complete_prefix
 from springtide_trainer.data.windows.window import NoWindow, WindowSplit, select_window
 from springtide_trainer.errors import Refused
-from springtide_trainer.stages import probe_output
+from springtide_trainer.stages import left_over, probe_output
 from springtide_trainer.storage import uri_of
 from springtide_trainer.tasks.table import task_of
 
@@ -62,6 +62,7 @@ def probe(run: RunFile, home: Home, tmp: Path) -> ProbeOutput:
     if run.probe is None:
         raise Refused("InvalidRunFile", "stage probe needs the block probe in run.json")
     Preprocess.of(run.recipe)
+    left_over.delete(run, home, tmp)
     unlabelled = run.recipe.training.pseudo_labels is not None
     cache = IndexCache(home.path, run.recipe.data, run.probe.now, tmp, unlabelled=unlabelled)
     try:

@@ -46,7 +46,12 @@ def result_name(generation: ModelGeneration, stage: str) -> str:
 
     The uid distinguishes generations of one number where all were deleted and created again.
     """
-    return f"g{generation.spec.number}-{generation.metadata.uid[:8]}-{stage}"
+    return f"{result_prefix(generation)}-{stage}"
+
+
+def result_prefix(generation: ModelGeneration) -> str:
+    """How the names of all results of a generation begin."""
+    return f"g{generation.spec.number}-{generation.metadata.uid[:8]}"
 
 
 def artifact_ref(folder: str, digest: str) -> ArtifactRef:

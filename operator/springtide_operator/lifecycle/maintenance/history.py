@@ -12,7 +12,13 @@ from springtide_api.names import job_name
 from springtide_operator.lifecycle.evaluation.freeze import counted_rollbacks
 from springtide_operator.lifecycle.evaluation.regression_reference import as_ancestor, reference
 from springtide_operator.lifecycle.jobs.gpu_seconds import used_within_a_day
-from springtide_operator.lifecycle.jobs.run_files import artifact_ref, home, run_file, uri_of
+from springtide_operator.lifecycle.jobs.run_files import (
+    artifact_ref,
+    home,
+    result_name,
+    run_file,
+    uri_of,
+)
 from springtide_operator.lifecycle.jobs.suspension import pin_waiting
 from springtide_operator.lifecycle.maintenance.unreferenced import unreferenced
 from springtide_operator.lifecycle.probing.schedule import runs_of_a_day
@@ -59,7 +65,9 @@ def prune_history(seen: Observation, now: datetime) -> Step | None:
         recipe = generation.spec.recipe
         shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
         collect = CollectInput(delete=folders, unreferenced=unreferenced(seen, generation, now))
-        asked = shared.model_copy(update={"collect": collect})
+        asked = shared.model_copy(
+            update={"collect": collect, "result": result_name(generation, "collect")}
+        )
         image = trainer_image(seen)  # the image of that time may no longer exist
         mark = _mark(generation, now)  # first: a rollback must not return to it
         return Step(actions=(*mark, StartJob(run=asked, image=image)))

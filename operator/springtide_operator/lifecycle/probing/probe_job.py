@@ -7,8 +7,12 @@ from zlib import crc32
 
 from springtide_api.contract import ProbeInput
 from springtide_api.names import probe_name
-from springtide_operator.lifecycle.jobs.run_files import run_file
-from springtide_operator.lifecycle.state.generations import referenced_rows
+from springtide_operator.lifecycle.jobs.run_files import result_prefix, run_file
+from springtide_operator.lifecycle.state.generations import (
+    finished,
+    referenced_rows,
+    unknown_value,
+)
 from springtide_operator.lifecycle.state.plan import StartJob
 from springtide_operator.lifecycle.state.recipe import (
     excluded_generations,
@@ -78,6 +82,12 @@ def start_probe(
         excluded_generations=list(excluded_generations(seen, snapshot)),
         candidate_trained_through=_trained_through(waiting),
         referenced=_referenced_folders(seen),
+        generations=[result_prefix(each) for each in seen.generations],
+        unfinished=[
+            result_prefix(each)
+            for each in seen.generations
+            if unknown_value(each) or not finished(each)
+        ],
     )
     return StartJob(
         run=shared.model_copy(update={"probe": asked}),
