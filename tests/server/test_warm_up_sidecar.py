@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,12 +107,17 @@ class Server:
 
 
 @asynccontextmanager
-async def beside(server, artifacts, **options):
+async def beside(server, artifacts, /, **options):
     """Run a sidecar of a server; yields it and a function that reads its metrics."""
     registry = CollectorRegistry()
-    given = {"model": "model", "artifacts": artifacts, "digest": DIGEST, "seconds": 30.0}
-    address = Address("127.0.0.1", server.port)
-    made = Sidecar(Options(server=address, **{**given, **options}), WarmUpMetrics(registry))
+    given = {
+        "server": Address("127.0.0.1", server.port),
+        "model": "model",
+        "artifacts": artifacts,
+        "digest": DIGEST,
+        "seconds": 30.0,
+    }
+    made = Sidecar(Options(**{**given, **options}), WarmUpMetrics(registry))
     running = asyncio.create_task(made.run())
     try:
         yield made, lambda: counts(generate_latest(registry).decode())
@@ -239,6 +245,28 @@ async def test_a_server_that_starts_again_is_warmed_up_again(artifacts):
         await until(lambda: not sidecar.not_ready)
         assert metrics() == ({"answered": 6}, 0)
         await begun.__aexit__(None, None, None)
+
+
+async def test_a_server_ends_where_its_name_has_several_addresses_and_none_is_listened_on(
+    artifacts, monkeypatch
+):
+    # As in a pod, whose localhost is ::1, too; a test cannot rely on that.
+    resolve = socket.getaddrinfo
+
+    def both(host, *given, **options):
+        hosts = ["127.0.0.2", "127.0.0.1"] if host == "localhost" else [host]
+        return [found for each in hosts for found in resolve(each, *given, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    server = Server()
+    async with server.listening():
+        begun = beside(server, artifacts, server=Address("localhost", server.port))
+        sidecar, _ = await begun.__aenter__()
+        await until(lambda: not sidecar.not_ready)
+        await asyncio.sleep(0.1)
+        assert not sidecar.not_ready
+    await until(lambda: sidecar.not_ready)
+    await begun.__aexit__(None, None, None)
 
 
 async def test_a_server_that_is_only_slow_or_not_ready_stays_warm(artifacts):

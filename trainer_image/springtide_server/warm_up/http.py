@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_ANSWER = 1 << 20
 """Bytes of an answer that are kept; the rest is read and dropped."""
+_NOTHING = {errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+"""No process listens at an address, or this machine has none of its kind."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,27 @@ class Answer:
 
     status: int
     content: bytes
+
+
+async def nothing_listens(address: Address) -> bool:
+    """Return whether each address that the host's name has refuses connections, or is none here.
+
+    Raises:
+        OSError: an address does not answer, or not as it should.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as made:
+                made.setblocking(False)
+                await loop.sock_connect(made, place)
+        except OSError as failed:
+            if failed.errno not in _NOTHING:
+                raise
+        else:
+            return False
+    return True
 
 
 async def get(address: Address, path: str) -> Answer:

@@ -97,17 +97,12 @@ class Sidecar:
 
     async def _until_the_server_ends(self) -> None:
         """Return when nothing listens at its port; a server that is slow is not at its end."""
-        address = self._options.server
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            try:
+            with suppress(OSError):
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    _, writer = await asyncio.open_connection(address.host, address.port)
-                writer.close()
-            except ConnectionRefusedError:
-                return
-            except OSError:
-                continue
+                    if await http.nothing_listens(self._options.server):
+                        return
 
     async def _warm_up(self) -> Asked:
         options = self._options
