@@ -152,6 +152,13 @@ def test_a_store_that_keeps_failing_is_named_with_its_answer(
         assert caught.value.code == ExitCode.ENVIRONMENT
 
 
+def test_credentials_that_may_only_read_are_named_at_the_first_creation(bucket, proxy):
+    proxy.fault = lambda method, path, number: "403" if method == "PUT" else "pass"
+    with pytest.raises(Refused, match="access denied"):
+        bucket.store.create("result.json", b"x")
+    assert proxy.requests == 1
+
+
 def test_a_missing_bucket_and_wrong_credentials_are_named_without_them(bucket, monkeypatch):
     with pytest.raises(Refused, match="the bucket does not exist"):
         list(Store("s3://no-such-bucket").list(""))

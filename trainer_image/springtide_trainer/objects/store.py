@@ -198,10 +198,8 @@ class Store:
                 raise Unsupported(_plain(missing)) from missing
             except AlreadyExistsError:
                 failed = None
-            except (BaseError, FileNotFoundError) as unclear:  # it may have been written
-                if re.search("501 Not Implemented|NotImplemented", str(unclear)):
-                    raise Unsupported(_plain(unclear)) from unclear
-                failed = unclear
+            except (BaseError, FileNotFoundError) as unclear:
+                failed = self._unclear(key, unclear)
             try:
                 return self.read(key) == content
             except FileNotFoundError:  # refused in favour of a writer that failed
@@ -209,6 +207,15 @@ class Store:
                     with self._explained(key):
                         raise failed or TimeoutError(f"{key} is not there") from None
             time.sleep(1)
+
+    def _unclear(self, key: str, failed: Exception) -> Exception:
+        """Return an error after which an object may have been written; raise every other."""
+        if re.search("501 Not Implemented|NotImplemented", str(failed)):
+            raise Unsupported(_plain(failed)) from failed
+        if _is_denied(failed):
+            with self._explained(key):
+                raise failed
+        return failed
 
     def put(self, key: str, content: bytes | Path) -> None:
         """Write an object, or replace it. A file is uploaded in parts, never held as a whole."""
@@ -290,12 +297,7 @@ def _entry(meta: Any) -> Entry:
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     """Give errors of the store the words and the exit codes of this package."""
-    from obstore.exceptions import (
-        BaseError,
-        NotFoundError,
-        PermissionDeniedError,
-        UnauthenticatedError,
-    )
+    from obstore.exceptions import BaseError, NotFoundError
 
     try:
         yield
@@ -305,12 +307,19 @@ def _explained(uri: str) -> Iterator[None]:
             raise _failed("NoAccess", what) from None
         if isinstance(failed, (NotFoundError, FileNotFoundError)):
             raise FileNotFoundError(2, "No such object", uri) from None
-        denied = isinstance(failed, (PermissionDeniedError, UnauthenticatedError))
-        if denied or "403 Forbidden" in str(failed):
+        if _is_denied(failed):
             what = f"{uri}: access denied; check the credentials of the pods ({_plain(failed)})"
             raise _failed("NoAccess", what) from None
         what = f"{uri}: the object store does not work: {_plain(failed)}"
         raise _failed("StorageUnavailable", what) from None
+
+
+def _is_denied(failed: Exception) -> bool:
+    """Whether the store refused the credentials: the request did nothing, and never will."""
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    denied = isinstance(failed, (PermissionDeniedError, UnauthenticatedError))
+    return denied or "403 Forbidden" in str(failed)
 
 
 def _failed(reason: Literal["NoAccess", "StorageUnavailable"], message: str) -> Refused:
