@@ -109,6 +109,19 @@ def test_a_probe_by_request_waits_for_no_turn() -> None:
     assert [action.run.stage for action in plan.actions] == ["probe"]
 
 
+def test_a_probe_that_ran_out_of_memory_says_so_and_what_helps() -> None:
+    world = due_world()
+    world.settle()
+    (name,) = world.jobs
+    pod = ObservedPod(f"{name}-x", "pod-uid", world.now, exit_code=137, out_of_memory=True)
+    failed = {"failed": True, "finished": world.now, "failure": "BackoffLimitExceeded: its limit"}
+    world.jobs[name] = replace(world.jobs[name], pods=(pod,), **failed)
+    world.settle()
+    last = world.update.status.last_probe
+    assert last.reason == "OutOfMemory"
+    assert last.message.startswith(f"pod {name}-x ran out of memory; a probe has 2 GiB")
+
+
 @pytest.mark.survives(
     "Data",
     "the claim of a probe is never bound",

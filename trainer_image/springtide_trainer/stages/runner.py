@@ -295,15 +295,19 @@ def failed(run: RunFile, failure: Failure, code: int) -> StageOutcome:
     return StageOutcome(result, code)
 
 
+_LESS_MEMORY = {
+    "import": "raise training.compute.importMemory",
+    "probe": "a probe has 2 GiB: write Parquet files with smaller row groups, or lower "
+    "data.window.maxRows",
+    "train": "lower training.hyperparameters.batchSize or model.maxLength, or raise "
+    "training.compute.resources.memory",
+}
+
+
 def _unexpected(run: RunFile, home: Home, error: Exception) -> StageOutcome:
     """Return the outcome of out of memory, a full disk, denied access or an unexpected error."""
     if _out_of_memory(error):
-        hint = (
-            "raise training.compute.importMemory"
-            if run.stage == "import"
-            else "lower training.hyperparameters.batchSize or model.maxLength, or raise "
-            "training.compute.resources.memory"
-        )
+        hint = _LESS_MEMORY.get(run.stage, _LESS_MEMORY["train"])
         failure = Failure(reason="OutOfMemory", message=f"out of memory; {hint}")
         return failed(run, failure, ExitCode.OUT_OF_MEMORY)
     if _disk_full(error):

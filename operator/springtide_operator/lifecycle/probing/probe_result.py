@@ -14,9 +14,11 @@ from springtide_operator.lifecycle.jobs.attempt_outcome import (
     GRACE,
     format_failure,
     result_may_arrive,
+    why_failed,
 )
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
 from springtide_operator.lifecycle.jobs.queueing import why_in_queue
+from springtide_operator.lifecycle.nodes.pods import failed_first
 from springtide_operator.lifecycle.probing.gaps import quarantine_gaps
 from springtide_operator.lifecycle.probing.holdout_extension import extend_holdout, no_run
 from springtide_operator.lifecycle.probing.probe_job import consumed, probed_recipe
@@ -42,6 +44,10 @@ CANNOT_RUN = timedelta(minutes=15)
 
 STARTING = timedelta(hours=1)
 """And any other whose pod does not run, such as one that pulls a large image."""
+
+_SMALLER_PARTS = (
+    "a probe has 2 GiB: write Parquet files with smaller row groups, or lower data.window.maxRows"
+)
 
 
 def consume_probe(seen: Observation, now: datetime) -> Step | None:
@@ -117,11 +123,13 @@ def _discard(job: ObservedJob, what: str, reason: str) -> Step:
 
 
 def _probe_failed(seen: Observation, job: ObservedJob, now: datetime) -> Step:
-    failure = job.result.failure if job.result else None
-    reason = failure.reason if failure else "ProbeFailed"
-    codes = [pod.exit_code for pod in job.pods if pod.exit_code is not None]
-    ended = f"the probe ended with exit code {codes[0] if codes else '?'}"
-    message = format_failure(failure) if failure else job.failure or ended
+    failure, pod = job.result.failure if job.result else None, failed_first(job.pods)
+    if failure:
+        reason, message = failure.reason, format_failure(failure)
+    elif pod is not None and pod.out_of_memory:
+        reason, message = "OutOfMemory", f"{why_failed(job)}; {_SMALLER_PARTS}"
+    else:
+        reason, message = "ProbeFailed", why_failed(job)
     return _failure(seen, job, reason, message, now=now)
 
 
