@@ -76,7 +76,7 @@ test-fast: ## Run the tests that need no cluster
 # One worker for the cluster, one for the histories, which compute for an hour, and one for the lives
 # that crash, which wait half of their time.
 test-faults: WORKERS = 3
-test-faults: SERVER_MEMORY = 1GiB
+test-faults: SERVER_MEMORY = 2GiB
 test-faults: ## Kill the operator before and after every write, and other long fault tests (root)
 	@$(CLUSTER) setup
 	$(PYTEST) -m faults
