@@ -57,7 +57,7 @@ NOT_REASONS = {
     *("Admitted", "Deactivated", "Finished", "QuotaReserved"),  # conditions of Workloads
     *("Service", "PodDisruptionBudget", "In", "NotIn", "Exists"),  # kinds, operators of selectors
     *("CreateContainerConfigError", "CreateContainerError"),  # of the kubelet
-    *("Missing", "Authorization", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
+    *("Missing", "Authorization", "Connection", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
 }
 COMPOSED = {"RequestAccepted", "RequestRefused", "ExitCode1", "MissingEntity", "MissingGroup"}
 """Made from parts: Request and its result, ExitCode and the code, Missing and the column."""
