@@ -231,6 +231,20 @@ def test_a_bake_whose_newest_sample_fails_does_not_end() -> None:
     assert world.generation(2).status.rollout.baked_at
 
 
+def test_a_bake_that_ended_while_no_operator_ran_waits_for_a_sample_of_now() -> None:
+    world = analysed()
+    later(world, 1)
+    assert ring(world) == [("0.01", "Pass")]
+    world.restart_operator()
+    world.measured = {"errors": 0.2}
+    world.now = world.generation(2).status.rollout.bake_until + timedelta(hours=1)
+    world.settle()
+    assert not world.generation(2).status.rollout.baked_at
+    assert ring(world) == [("0.01", "Pass"), ("0.2", "Fail")]
+    later(world, 2)
+    assert "3 samples in a row" in world.generation(2).status.rollout.rollback_reason
+
+
 def test_samples_under_other_bounds_no_longer_count() -> None:
     world = analysed()
     world.measured = {"errors": 0.2}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.analysis.queries import due_queries
 from springtide_operator.lifecycle.analysis.recording import record_samples
 from springtide_operator.lifecycle.analysis.samples import (
     WITHOUT_DATA,
@@ -91,7 +92,8 @@ def may_roll_back(seen: Observation, generation: ModelGeneration) -> bool:
 def _end_if_due(seen: Observation, about: Watched, why: str, now: datetime) -> Step | None:
     """End the bake when its time is over, unless a metric or a user has yet to decide.
 
-    Without an earlier generation nothing is withdrawn: the next generation is the fix.
+    Without an earlier generation nothing is withdrawn: the next generation is the fix. A query that
+    is due is answered first: the newest sample may be of long ago, where no operator ran meanwhile.
     """
     generation = about.generation
     until = generation.status.rollout.bake_until
@@ -100,6 +102,8 @@ def _end_if_due(seen: Observation, about: Watched, why: str, now: datetime) -> S
     if why and rollback_target(seen, generation) is None:
         return _end(generation, f"there is no earlier generation to return to; {why}", now)
     if why or unproven(about) or generation.status.rollout.unavailable_since:
+        return None
+    if due_queries(seen, now):
         return None
     return _end(generation, "", now)
 
