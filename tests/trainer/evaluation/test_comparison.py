@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from springtide_api.update.task import CausalLMOptions
 from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation.comparison import Scores, measure
 from springtide_trainer.evaluation.confidence_intervals import Resampling
+from springtide_trainer.evaluation.predicted_tokens import PredictedTokens, labels
 from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.language.causal_lm import CausalLM
+from springtide_trainer.tasks.language.masked_lm import MaskedLM
 from springtide_trainer.tasks.metrics.classification import value
 from springtide_trainer.tasks.metrics.statistic import EncodedRows
 
@@ -88,3 +92,53 @@ def test_bounds_of_the_calibration_error_are_the_wider_of_two_kinds() -> None:
     calibrated = scores(["a", "b"], np.stack([1 - chance, chance], axis=1))
     found = measure(["ece"], rows, candidate=calibrated, live=None, by=BY)["ece"].candidate
     assert found.low < found.value < found.high
+
+
+RESPONSES = [[7, 8, 9, 1], [7, 8, 9, 5, 5, 5, 5, 1]] * 40
+"""Tokens of short and of long responses. The first four are hard to predict, the others easy."""
+
+
+def likelihoods(most: int, hard: np.ndarray) -> Scores:
+    """The scores of a decoder that reads so many tokens of a response."""
+    kept = [response[:most] for response in RESPONSES]
+    counts = np.array([len(response) for response in kept])
+    predicted = PredictedTokens(np.concatenate(kept), counts)
+    means = (hard * 4 + 0.1 * (counts - 4)) / counts
+    task = CausalLM(CausalLMOptions())
+    return Scores(task, means[:, None], labels(predicted), predicted)
+
+
+def test_a_decoder_is_no_better_because_it_reads_more_of_each_response() -> None:
+    hard = np.random.default_rng(4).normal(3.0, 0.2, len(RESPONSES))
+    longer, live = likelihoods(8, hard), likelihoods(4, hard)
+    rows = EncodedRows(longer.labels, np.arange(len(RESPONSES)))
+    found = measure(["perplexity"], rows, candidate=longer, live=live, by=BY)["perplexity"]
+    assert found.candidate.value < 8 < found.live.value
+    assert found.delta.value == 0
+    assert not found.delta.high < 0
+
+    worse = likelihoods(8, hard + 0.5)
+    found = measure(["perplexity"], rows, candidate=worse, live=live, by=BY)["perplexity"]
+    assert found.delta.low > 0
+    assert found.delta.entities == 40
+    point = measure(["perplexity"], rows, candidate=worse, live=live, by=None)["perplexity"]
+    assert point.delta.value == found.delta.value
+
+
+def test_encoders_of_another_template_have_no_comparison() -> None:
+    """Words that a template adds to each text are hidden too, and easy to predict."""
+    rng = np.random.default_rng(5)
+    count = np.full(50, 3)
+    told, live = (
+        PredictedTokens(rng.integers(low, low + 100, 150), count) for low in (1_000, 2_000)
+    )
+    easy, hard = (
+        Scores(MaskedLM(), np.full((50, 2), mean) + rng.random((50, 2)) / 10, labels(each), each)
+        for mean, each in ((0.2, told), (0.7, live))
+    )
+    rows = EncodedRows(easy.labels, np.arange(50))
+    for by in (BY, None):
+        found = measure(["perplexity", "masked_accuracy"], rows, candidate=easy, live=hard, by=by)
+        for of in found.values():
+            assert np.isfinite(of.candidate.value)
+            assert np.isnan([of.live.value, of.delta.value, of.delta.high]).all()

@@ -1,7 +1,9 @@
 """Compares candidate and live model on one dataset: metrics, optionally with confidence bounds.
 
 The metric of one model uses all its outputs. The comparison uses the live model's outputs: the task
-says which rows count and what the candidate's predictions for these outputs are.
+says which rows count and what the candidate's predictions for these outputs are. Language models
+are compared on the rows of which they predict the same tokens: a response that is cut later has
+tokens that are easier to predict, whichever model predicts them.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from springtide_trainer.evaluation.confidence_intervals import Resampled
+    from springtide_trainer.evaluation.predicted_tokens import PredictedTokens
     from springtide_trainer.tasks.metrics.statistic import EncodedRows, Statistic
     from springtide_trainer.tasks.task import Task
 
@@ -51,6 +54,8 @@ class Scores:
     labels: Array | None = None
     """[rows, ...], labels that the tokens of the rows give, in place of those that the task
     encodes."""
+    predicted: PredictedTokens | None = None
+    """The tokens that a language model predicts; None for another model."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +90,32 @@ def measure(
     task = candidate.task
     if live is None:
         return _measure(task, metrics, rows, (candidate.predictions,), by)
-    if task.outputs == live.task.outputs:
+    comparable = _comparable(rows, candidate, live)
+    if comparable is None:
         return _measure(task, metrics, rows, (candidate.predictions, live.predictions), by)
     own = _measure(task, metrics, rows, (candidate.predictions,), by)
-    kept, subset, reduced = task.over_incumbent(rows, candidate.predictions, live.task.outputs)
+    kept, subset, reduced = comparable
     compared = _measure(live.task, metrics, subset, (reduced, live.predictions[kept]), by)
     return {
         name: Measured(own[name].candidate, compared[name].live, compared[name].delta)
         for name in metrics
     }
+
+
+def _comparable(
+    rows: EncodedRows, candidate: Scores, live: Scores
+) -> tuple[Array, EncodedRows, Array] | None:
+    """Return what two models can be compared on, as `over_incumbent` does; None: on all rows.
+
+    Raises:
+        Refused: the candidate lacks an output of the live model.
+    """
+    if candidate.task.outputs != live.task.outputs:
+        return candidate.task.over_incumbent(rows, candidate.predictions, live.task.outputs)
+    if candidate.predicted is None or live.predicted is None:
+        return None
+    same = candidate.predicted.same_rows(live.predicted)
+    return None if same.all() else (same, rows.only(same), candidate.predictions[same])
 
 
 def _measure(

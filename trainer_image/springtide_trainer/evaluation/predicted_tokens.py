@@ -50,6 +50,17 @@ class PredictedTokens:
             np.concatenate([each.counts for each in parts] or [none]),
         )
 
+    def same_rows(self, other: PredictedTokens) -> NDArray[np.bool_]:
+        """Return in which rows two models predict the same tokens: bool [rows].
+
+        Not where a text is cut at another length, or rendered by another template.
+        """
+        same: NDArray[np.bool_] = self.counts == other.counts
+        one, two = (each.words[np.repeat(same, each.counts)] for each in (self, other))
+        row = np.repeat(np.flatnonzero(same), self.counts[same])
+        same[row[one != two]] = False
+        return same
+
 
 def labels(predicted: PredictedTokens) -> NDArray[np.float64]:
     """Describe the predicted tokens of each row.

@@ -74,7 +74,7 @@ class Scored:
     def of(self, model: Scorer) -> Scores:
         """Return the scores, with the labels that the tokens of all rows give."""
         labels = predicted_tokens.labels(self.predicted) if self.predicted else None
-        return Scores(model.task, self.predictions, labels)
+        return Scores(model.task, self.predictions, labels, self.predicted)
 
 
 def score_all(
