@@ -49,6 +49,19 @@ def test_joined_labels_and_json_arrays_are_frozen_alike():
     assert TASK.encode(found, "rows").tolist() == [[1, 0, 1]] * 3 + [[0, 0, 0]] * 2
 
 
+def test_a_label_that_every_row_has_raises_no_trivial_baseline():
+    """It cannot be ranked, so the metric leaves it out; else no bound could ask for enough."""
+    rows, scores = some()
+    truth = np.concatenate([rows.label, np.ones((len(rows.label), 1), np.int8)], axis=1)
+    more = EncodedRows(truth, rows.entity)
+    task, others = MultiLabel(["a", "b", "c", "d", "all"]), MultiLabel(["a", "b", "c", "d"])
+    value = whole(task.statistic("pr_auc", more, np.pad(scores, [(0, 0), (0, 1)])), more)
+    assert value == whole(others.statistic("pr_auc", rows, scores), rows)
+    baseline = others.trivial_baseline("pr_auc", rows)
+    assert task.trivial_baseline("pr_auc", more) == baseline < value
+    assert np.isnan(task.trivial_baseline("pr_auc", EncodedRows(truth[:, 4:], rows.entity)))
+
+
 def test_another_separator_is_used_as_declared():
     spec = Preprocess(
         max_length=8,

@@ -61,7 +61,11 @@ def trivial_baseline(metric: str, rows: EncodedRows) -> float:
         case "auc":
             return 0.5
         case "pr_auc":
-            pairs = zip(positive[occurs], count, strict=True)
+            # As in the metric: a label that all rows have cannot be ranked.
+            ranked = occurs & (positive < known)
+            if not ranked.any():
+                return float("nan")
+            pairs = zip(positive[ranked], known[ranked], strict=True)
             return float(np.mean([random_order_precision(int(n), int(of)) for n, of in pairs]))
         case "log_loss":
             most = np.clip(rate, 1e-15, 1 - 1e-15)
