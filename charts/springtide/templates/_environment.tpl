@@ -5,14 +5,14 @@
 - name: SPRINGTIDE_NAMESPACE_SELECTOR
   value: {{ include "springtide.namespaceSelector" . | quote }}
 - name: SPRINGTIDE_TRAINER_IMAGE
-  value: {{ include "springtide.image" (list .Values.trainer .Chart.AppVersion) }}
+  value: {{ include "springtide.image" (list .Values.trainer .Chart.AppVersion) | quote }}
 - name: SPRINGTIDE_PROGRESS_URL
   value: {{ printf "http://%s.%s.svc:8080" (include "springtide.name" .) .Release.Namespace }}
 - name: SPRINGTIDE_LEASE_NAMESPACE
-  value: {{ .Release.Namespace }}
+  value: {{ .Release.Namespace | quote }}
 # One Lease for each release: two of one namespace would wait for each other.
 - name: SPRINGTIDE_LEASE_NAME
-  value: {{ include "springtide.name" . }}
+  value: {{ include "springtide.name" . | quote }}
 - name: SPRINGTIDE_WORKERS
   value: {{ .Values.operator.workers | int64 | quote }}
 - name: SPRINGTIDE_MAX_PROBES

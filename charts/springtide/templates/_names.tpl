@@ -1,10 +1,16 @@
-{{/* Names end up in a Service and in labels: no dots, and short enough for a suffix. */}}
+{{/*
+Names end up in a Service and in labels: no dots, a letter first, which a release need not have, and
+short enough for a suffix.
+*/}}
 {{- define "springtide.name" -}}
 {{- $name := .Values.fullnameOverride -}}
 {{- if not $name -}}
 {{- $name = contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) -}}
 {{- end -}}
-{{- $name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- $name = printf "%s-%s" .Chart.Name .Release.Name -}}
+{{- end -}}
+{{- $name | replace "." "-" | trunc 52 | trimAll "-" -}}
 {{- end -}}
 
 {{/*
@@ -52,13 +58,13 @@ that two releases of one name in two namespaces have different ones. Takes (list
 
 {{- define "springtide.selector" -}}
 app.kubernetes.io/name: springtide
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* Not the operator's: its Service, its budget and its policy must not find these pods. */}}
 {{- define "springtide.prefetchSelector" -}}
 app.kubernetes.io/name: springtide-prefetch
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "springtide.labels" -}}
