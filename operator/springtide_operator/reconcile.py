@@ -203,7 +203,7 @@ class Reconciler:
         known.by_subject[name] = made
 
     async def _post_events(self, update: Meta, events: Iterable[Event]) -> None:
-        """Post Events; where that is forbidden, continue without them."""
+        """Post Events; where that is refused, continue without them."""
         for event in events:
             if update.namespace in self.observer.terminating:
                 return
@@ -211,7 +211,7 @@ class Reconciler:
                 await self.actuator.post_event(update, event)
             except errors.Terminating:
                 self.observer.terminating.add(update.namespace)
-            except errors.Forbidden as error:
+            except (errors.Forbidden, errors.WebhookFailed) as error:
                 log.warning("event not posted", reason=event.reason, error=str(error))
 
     async def _write_status(self, key: NamespacedName, update: Meta, plan: Plan) -> float | None:

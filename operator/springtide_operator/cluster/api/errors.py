@@ -97,10 +97,22 @@ class Timeout(Unavailable):
     """No answer in time. A write may or may not have happened."""
 
 
+class WebhookFailed(Unavailable):
+    """500: an admission webhook that must be asked is down: nothing is written until it answers."""
+
+
 class NotLeading(ApiError):
     """The Lease is not fresh, or the namespace is not ours: nothing was sent."""
 
     max_backoff = 15.0
+
+
+_INTERNAL = (
+    ("failed calling webhook", WebhookFailed),
+    ("failed to create typed patch object", Invalid),
+)
+"""What the API server answers 500 to although it works: part of the message, and what it means. The
+second is an apply that has a key of a list twice, or a field that is in no schema."""
 
 
 _TYPES: Mapping[int, type[ApiError]] = {
@@ -132,6 +144,9 @@ def from_status(
         kind = AlreadyExists
     if kind is Invalid and body.get("message") == _CANNOT_APPLY:
         kind = PatchOutdated
+    if status == 500:
+        message = str(body.get("message") or "")
+        kind = next((each for text, each in _INTERNAL if text in message), kind)
     details = body.get("details") or {}
     causes = details.get("causes") or []
     if kind is Forbidden and any(each.get("reason") == "NamespaceTerminating" for each in causes):

@@ -81,7 +81,7 @@ class Actuator:
             await self._dispatch(update, action)
         except errors.Terminating:
             raise
-        except (errors.Forbidden, errors.Invalid) as error:
+        except (errors.Forbidden, errors.Invalid, errors.WebhookFailed) as error:
             if isinstance(action, plans.WriteGeneration):
                 raise  # the message of the refusal could not be written either
             what, reason = plans.subject(action), _refusal(action)
