@@ -225,5 +225,43 @@ def test_what_pods_of_one_node_alone_can_have_is_not_copied_to_a_canary():
     assert claim_names(raw) == ["cache"]
     spec["containers"][0]["ports"] = [{"containerPort": 80}, {"hostPort": 8080}]
     assert not_copied(raw, []) == "its container server uses hostPort 8080"
+    sidecar = {
+        "name": "mesh",
+        "restartPolicy": "Always",
+        "ports": spec["containers"][0].pop("ports"),
+    }
+    spec["initContainers"] = [sidecar]
+    assert not_copied(raw, []) == "its container mesh uses hostPort 8080"
     spec["hostNetwork"] = True
     assert "hostNetwork" in not_copied(raw, [])
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "the template of a target has a variable, a port or a pull secret twice",
+    "`CanaryNotPossible` names it before the first step: no apply of a copy would be accepted",
+)
+@pytest.mark.parametrize(
+    ("place", "field", "entries", "named"),
+    [
+        ("containers", "env", [{"name": "LOG", "value": "a"}, {"name": "LOG"}], "server has LOG"),
+        (
+            "containers",
+            "ports",
+            [{"containerPort": 80, "name": "a"}, {"containerPort": 80, "protocol": "TCP"}],
+            "server has 80 TCP",
+        ),
+        ("initContainers", "env", [{"name": "LOG"}, {"name": "LOG"}], "init has LOG"),
+        ("", "imagePullSecrets", [{"name": "hub"}, {"name": "hub"}], "template has hub"),
+    ],
+)
+def test_what_no_apply_may_have_twice_is_not_copied_to_a_canary(place, field, entries, named):
+    raw = deployment()
+    spec = raw["spec"]["template"]["spec"]
+    spec["initContainers"] = [{"name": "init"}]
+    holder = spec[place][0] if place else spec
+    holder[field] = [entries[0], {**entries[1], **dict.fromkeys(entries[1], "other")}]
+    assert not_copied(raw, []) == ""
+    holder[field] = entries
+    assert named in not_copied(raw, [])
+    assert f"twice in {field}" in not_copied(raw, [])

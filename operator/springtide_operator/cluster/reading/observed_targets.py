@@ -249,15 +249,37 @@ def not_copied(raw: Raw, claims: Iterable[Raw]) -> str:
     spec = raw["spec"]["template"]["spec"]
     if spec.get("hostNetwork"):
         return "its pods use the network of their node (hostNetwork)"
-    for container in spec["containers"]:
+    sidecars = [each for each in spec.get("initContainers") or [] if "restartPolicy" in each]
+    for container in (*spec["containers"], *sidecars):
         for port in container.get("ports") or []:
             if port.get("hostPort"):
                 return f"its container {container['name']} uses hostPort {port['hostPort']}"
+    if twice := _repeated(spec):
+        return f"{twice}, which a Deployment may have, and an apply of a copy may not"
     for claim in claims:
         modes = (claim.get("spec") or {}).get("accessModes") or []
         if modes and not {*modes} & {"ReadOnlyMany", "ReadWriteMany"}:
             name = claim["metadata"]["name"]
             return f"PersistentVolumeClaim {name} is {modes[0]}: pods of one node alone mount it"
+    return ""
+
+
+def _repeated(spec: Raw) -> str:
+    """Name what the lists of a pod's spec have twice by the keys of an apply; empty: nothing."""
+    lists: list[tuple[Raw, str, str, tuple[str, ...]]] = [
+        (spec, "its pod template", "imagePullSecrets", ("name",)),
+        (spec, "its pod template", "hostAliases", ("ip",)),
+    ]
+    for container in (*(spec.get("initContainers") or []), *spec["containers"]):
+        whose = f"its container {container['name']}"
+        lists += [(container, whose, "env", ("name",))]
+        lists += [(container, whose, "ports", ("containerPort", "protocol"))]
+    for held, whose, field, keys in lists:
+        names = [
+            " ".join(str(each.get(key, "TCP")) for key in keys) for each in held.get(field) or []
+        ]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            return f"{whose} has {twice} twice in {field}"
     return ""
 
 
