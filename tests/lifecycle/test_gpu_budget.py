@@ -9,6 +9,7 @@ from lifecycle.invariants import Invariants
 from lifecycle.passing_time import runs
 from lifecycle.world import MONTHS, World, with_generation_one
 
+from springtide_api.contract import ExitCode
 from springtide_operator.lifecycle.jobs.failures import MAX_BACK_OFF
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
@@ -192,8 +193,9 @@ def test_the_next_attempt_waits_for_the_budget_and_nothing_is_counted_twice() ->
         world.now += HOUR
         world.settle()
         training = world.generation(2).status.training
-        assert (training.attempt, training.failed_attempts) == (1, 0)
-        assert [pod.ended_at for pod in training.pods] == [began + HOUR]
+        assert (training.attempt, training.failed_attempts) == (2, 1)
+        assert [(of.attempt, of.ended_at) for of in training.gpu_runs] == [(1, began + HOUR)]
+        assert not training.pods
         assert world.generation(2).status.gpu_seconds == 7200
         assert world.update.status.counters.gpu_seconds == 7200
     world.now = began + DAY + HOUR / 2 + SECOND
@@ -202,6 +204,28 @@ def test_the_next_attempt_waits_for_the_budget_and_nothing_is_counted_twice() ->
     assert (training.attempt, training.failed_attempts) == (2, 1)
     assert world.generation(2).status.gpu_seconds == 7200
     assert world.events.count("ExitCode137") == 1
+
+
+def test_why_an_attempt_failed_is_known_if_its_job_is_deleted_while_the_next_one_waits() -> None:
+    world = limited(3600)
+    world.months.append("2025-03")
+    name = job_of(world, "train", 2)
+    runs(world, name, HOUR)
+    world.fail(name, ExitCode.OUT_OF_MEMORY)
+    world.settle()
+    world.now += MAX_BACK_OFF
+    world.settle()
+    world.jobs.pop(name, None)
+    world.settle()
+    assert not jobs(world, "train")
+    world.now += DAY
+    world.settle()
+    training = world.generation(2).status.training
+    assert (training.attempt, training.failed_attempts) == (2, 1)
+    assert training.batch_divisor == 2
+    assert "ran out of memory" in training.last_failure
+    assert world.events.count("OutOfMemory") == 1
+    assert len(jobs(world, "train")) == 1
 
 
 def test_a_job_that_another_client_deleted_ran_until_that_was_seen() -> None:
@@ -214,8 +238,8 @@ def test_a_job_that_another_client_deleted_ran_until_that_was_seen() -> None:
     ended = world.now
     world.now += 3 * HOUR
     world.settle()
-    (pod,) = world.generation(2).status.training.pods
-    assert pod.ended_at == ended
+    training = world.generation(2).status.training
+    assert [(of.attempt, of.ended_at) for of in training.gpu_runs] == [(1, ended)]
     assert world.generation(2).status.gpu_seconds == 3600
 
 

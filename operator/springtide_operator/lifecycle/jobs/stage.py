@@ -108,13 +108,21 @@ def attempt_job_name(seen: Observation, request: StageRequest, attempt: int) -> 
     return job_name(meta.name, meta.uid, request.generation.spec.number, request.stage, attempt)
 
 
-def start_attempt(seen: Observation, request: StageRequest, run: StageRun, attempt: int) -> Step:
-    """Record an attempt, then create its Job, unless it must wait."""
+def start_attempt(
+    seen: Observation, request: StageRequest, run: StageRun, attempt: int, *, failed: bool = False
+) -> Step:
+    """Record an attempt, then create its Job, unless it must wait.
+
+    After a failure it is recorded although it waits, for hours perhaps: only the Job that failed
+    says why, and whoever deletes it in the meantime would delete that, too.
+    """
     recorded = close_attempt(run, seen.now).model_copy(
         update={"job": attempt_job_name(seen, request, attempt), "attempt": attempt, "job_uid": ""}
     )
     start = _start_job(seen, request, recorded)
     if waits := _must_wait(seen, start, request.title, seen.now):
+        if failed:
+            return Step(actions=(request.write(recorded),))
         return _recorded_first(request, run, waits)
     return Step(actions=(request.write(recorded), start), wake_after=SOON)
 
@@ -301,9 +309,8 @@ def _retry(
         message = f"{failure.message}; the next attempt starts at {again:%H:%M:%S} UTC"
         waiting = Waiting(failure.reason, message, request.title)
         return Step(waiting=waiting, wake_after=again - now)
-    step = start_attempt(seen, request, record_failure(run, failure, counted), run.attempt + 1)
-    if not any(isinstance(action, StartJob) for action in step.actions):
-        return step
+    recorded = record_failure(run, failure, counted)
+    step = start_attempt(seen, request, recorded, run.attempt + 1, failed=True)
     event = Event(
         reason=failure.reason,
         message=failure.message,
