@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from demo.kubectl import run
+from demo.kubectl import DemoError, run
 from e2e import owner
 from e2e.monitors import sending_requests
 from e2e.small_example import MONTHS, SmallExample
@@ -36,9 +36,21 @@ class HelmExample(SmallExample):
         return folder
 
     def helm(self, folder, *options):
-        """Install the release, or upgrade it."""
+        """Install the release, or upgrade it.
+
+        A replacement that another client's write overtook changes nothing, and is made again: the
+        Deployment controller writes the status of a rollout that has just ended.
+        """
         place = ("--namespace", self.namespace)
-        run(*self.cluster.helm, "upgrade", "--install", "shop", str(folder), *place, *options)
+        command = (*self.cluster.helm, "upgrade", "--install", "shop", str(folder))
+        for left in reversed(range(5)):
+            try:
+                run(*command, *place, *options)
+            except DemoError as error:
+                if left == 0 or "the object has been modified" not in str(error):
+                    raise
+            else:
+                return
 
 
 def level(example):
