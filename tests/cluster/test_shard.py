@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
 
@@ -293,3 +294,15 @@ async def test_what_matches_at_the_start_is_claimed_before_any_kind_is_listed():
 def test_namespaces_are_selected_by_the_api_server():
     assert Stage().shard.reflector.labels == "shard=a"
     assert Stage().shard.reflector.kind == NAMESPACE
+
+
+async def test_a_process_that_ends_before_a_step_has_begun_leaves_nothing_unawaited():
+    stage = Stage()
+    stage.shard._namespaces.replace([space("shop", 1)], 10)
+    running = asyncio.create_task(stage.shard.run())
+    await asyncio.sleep(0)  # the step has a task, which has not begun
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    gc.collect()  # a coroutine that was never awaited fails the test here
+    assert stage.claims.held == set()

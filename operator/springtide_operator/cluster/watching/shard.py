@@ -23,7 +23,7 @@ from springtide_operator.cluster.watching.reflector import Reflector
 from springtide_operator.cluster.watching.watches import LABELS, OPTIONAL_LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
     from springtide_operator.cluster.api.claims import Claims
@@ -118,7 +118,7 @@ class Shard:
         while not self._namespaces.listed:
             await asyncio.sleep(0.02)
         names = self._matching()
-        await asyncio.gather(*(self._persistently(self._claim(name), name) for name in names))
+        await asyncio.gather(*(self._persistently(self._claim, name) for name in names))
         self._served.update(self._kept)
 
     async def run(self) -> None:
@@ -126,9 +126,9 @@ class Shard:
         while True:
             self._changes.clear()
             due = [name for name, at in self._released_at.items() if at <= time.monotonic()]
-            await asyncio.gather(*(self._persistently(self._release(n), n) for n in due))
+            await asyncio.gather(*(self._persistently(self._release, n) for n in due))
             missing = [name for name in self._matching() if not self.serves(name)]
-            await asyncio.gather(*(self._persistently(self._enter(n), n) for n in missing))
+            await asyncio.gather(*(self._persistently(self._enter, n) for n in missing))
             waits = self._released_at or not all(map(self.serves, self._matching()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_SECONDS if waits else None):
@@ -139,7 +139,7 @@ class Shard:
         while True:
             await asyncio.sleep(AUDIT_SECONDS * random.uniform(0.9, 1.1))
             for name in list(self._kept):
-                await self._persistently(self._audit(name), name)
+                await self._persistently(self._audit, name)
 
     def _matching(self) -> list[str]:
         return [raw["metadata"]["name"] for raw in self._namespaces.all()]
@@ -233,10 +233,14 @@ class Shard:
             self._leave(name)
             self._changes.set()
 
-    async def _persistently(self, attempt: Coroutine[Any, Any, None], name: str) -> None:
-        """Carry out one step; one that fails is repeated by the next round."""
+    async def _persistently(self, step: Callable[[str], Awaitable[None]], name: str) -> None:
+        """Carry out one step for a namespace; one that fails is repeated by the next round.
+
+        The step is called here: a coroutine whose task is cancelled before it begins is never
+        awaited.
+        """
         try:
-            await attempt
+            await step(name)
         except errors.ApiError as error:
             if self.failing.get(name) != str(error):
                 log.warning("namespace is tried again", name=name, error=str(error))
