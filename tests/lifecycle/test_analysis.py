@@ -130,6 +130,21 @@ def test_a_value_on_its_bound_passes_and_a_minimum_is_a_bound_too() -> None:
     assert "(min 0.1, max 0.9)" in world.generation(2).status.rollout.rollback_reason
 
 
+@pytest.mark.survives(
+    "Deployments",
+    "a metric of `rollout.analysis` has a value below 1e-99, such as a p-value",
+    "it is compared with the bounds as it is, and recorded as 0: a status has no such number",
+)
+def test_a_value_that_is_too_small_for_a_status_is_judged_and_recorded_as_zero() -> None:
+    p_value = {"name": "errors", "value": {"query": "drift_p_value", "min": "0.01"}}
+    world = analysed(metrics=[p_value])
+    world.measured = {"errors": 3.2e-120}
+    later(world, 2)
+    assert ring(world) == [("0", "Fail")] * 2
+    later(world, 1)
+    assert world.generation(2).status.rollout.rollback_reason
+
+
 def test_events_are_posted_when_a_verdict_changes() -> None:
     world = analysed(failureLimit=8)
     for value in (0.01, 0.2, 0.2, None, REFUSED, 0.01):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from springtide_api.generation.rollout import AnalysisSample
+from springtide_judging.bounds import decimal
 from springtide_judging.two_binomials import Counts
 from springtide_operator.lifecycle.analysis.comparison import (
     BOUND,
@@ -70,7 +71,7 @@ def _with_bounds(metric: Metric, measured: ObservedSample) -> AnalysisSample:
     return AnalysisSample(
         time=measured.at,
         metric=metric.name,
-        value=f"{number:.6g}",
+        value=decimal(number),
         bound=bound(metric),
         verdict=PASS if inside else FAIL,
         message=measured.problem[:128],
