@@ -276,10 +276,16 @@ def _end(world: World, pod: str) -> datetime:
 
 
 def _evidence_of(run: RunFile, g: ModelGeneration) -> Recipe:
-    """The recipe of a Job; a repeated evaluation may have the pods that the spec requires now."""
+    """The recipe of a Job without how its pods reach their files: as the spec says now.
+
+    A repeated evaluation may have the pods that the spec requires now.
+    """
+    made = g.spec.recipe
+    reached = ("secret_name", "service_account_name", "volume")
+    data = run.recipe.data.model_copy(update={name: getattr(made.data, name) for name in reached})
+    storage = run.recipe.storage.model_copy(update={"volume": made.storage.volume})
+    asked = run.recipe.model_copy(update={"data": data, "storage": storage})
     if run.stage != "evaluate" or run.attempt == 1:
-        return run.recipe
-    snapshot = g.spec.recipe.training
-    pods = {"compute": snapshot.compute, "image": snapshot.image}
-    training = run.recipe.training.model_copy(update=pods)
-    return run.recipe.model_copy(update={"training": training})
+        return asked
+    pods = {"compute": made.training.compute, "image": made.training.image}
+    return asked.model_copy(update={"training": asked.training.model_copy(update=pods)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ArtifactRef, RunFile
+from springtide_operator.lifecycle.state.recipe import with_access
 
 if TYPE_CHECKING:
     from springtide_api.contract import Stage
@@ -27,7 +28,10 @@ def home(seen: Observation, recipe: Recipe) -> str:
 def run_file(
     seen: Observation, stage: Stage, recipe: Recipe, *, number: int | None, job: str, attempt: int
 ) -> RunFile:
-    """The part of a run file that all stages share."""
+    """The part of a run file that all stages share.
+
+    Its recipe names the Secret, service account and claims of the spec as it is now.
+    """
     return RunFile(
         stage=stage,
         namespace=seen.update.metadata.namespace,
@@ -36,7 +40,7 @@ def run_file(
         attempt=attempt,
         job=job,
         home=home(seen, recipe),
-        recipe=recipe,
+        recipe=with_access(seen, recipe),
         tracking=seen.update.spec.tracking if stage in TRACKED else None,
     )
 

@@ -42,7 +42,7 @@ from springtide_operator.lifecycle.state.plan import (
     Step,
     Waiting,
 )
-from springtide_operator.lifecycle.state.recipe import recipe, trainer_image
+from springtide_operator.lifecycle.state.recipe import recipe, trainer_image, with_access
 from springtide_operator.lifecycle.state.recorded_times import is_ahead
 
 if TYPE_CHECKING:
@@ -260,21 +260,22 @@ def _replace_outdated_pods(
 ) -> Step | StageFailed | None:
     """Replace pods by those that the spec requires now, where that loses no work.
 
-    Training that ran before is kept: its checkpoint belongs to the snapshot.
+    Training that ran before is kept: its checkpoint belongs to the snapshot. Its next pod reaches
+    its files as the spec says now.
     """
-    outdated = pods_outdated(recipe(seen), request.generation.spec.recipe)
+    made_from = request.generation.spec.recipe
+    outdated = pods_outdated(recipe(seen), made_from)
     message = f"{running.waiting}; the spec now requires other pods"
+    edited = running.job.spec_generation != seen.update.metadata.generation
     if request.stage == "evaluate":
-        job = running.job
-        edited = job.spec_generation != seen.update.metadata.generation
-        edited = edited or job.image != trainer_image(seen)
+        edited = edited or running.job.image != trainer_image(seen)
         outdated = edited and (outdated or run.attempt > 1)
     elif outdated:
         together = len(run.pods) >= running.job.nodes
         ran = run.attempt > 1 or running.job.name in seen.progress or together
         if request.stage != "train" or not ran:
             return StageFailed(SPEC_CHANGED, message, close_attempt(run, seen.now))
-        outdated = False
+        outdated = edited and with_access(seen, made_from) != made_from
     moved = request.stage in PLACED and running.job.placement != _placement(seen)
     if outdated or moved:
         outdated_run = run.model_copy(update={"last_failure": message[:1024]})

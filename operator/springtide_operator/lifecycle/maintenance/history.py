@@ -62,8 +62,10 @@ def prune_history(seen: Observation, now: datetime) -> Step | None:
     if folders and not (job and job.succeeded):
         if job is not None:
             return None  # in progress, or failed and retried soon
-        recipe = generation.spec.recipe
-        shared = run_file(seen, "collect", recipe, number=number, job=name, attempt=1)
+        made_from = generation.spec.recipe
+        data = made_from.data.model_copy(update={"volume": None})  # its claim may be gone
+        asked_of = made_from.model_copy(update={"data": data})
+        shared = run_file(seen, "collect", asked_of, number=number, job=name, attempt=1)
         collect = CollectInput(delete=folders, unreferenced=unreferenced(seen, generation, now))
         asked = shared.model_copy(
             update={"collect": collect, "result": result_name(generation, "collect")}

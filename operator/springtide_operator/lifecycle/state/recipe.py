@@ -49,6 +49,28 @@ def recipe(seen: Observation) -> Recipe:
     )
 
 
+def with_access(seen: Observation, made_from: Recipe) -> Recipe:
+    """The recipe with the Secret, the service account and the claims that the spec names now.
+
+    They are how a pod reaches its files and not what it computes, and those of that time may be
+    gone. The claim of the data is replaced only where path and source are the same: else it has
+    other rows. A storage at another URI is that of an earlier update of this name, and is reached
+    as it was then.
+    """
+    spec, data = seen.update.spec, made_from.data
+    if made_from.storage.uri != spec.storage.uri:
+        return made_from
+    claim, now = data.volume, spec.data.volume
+    moved = claim and now and now.mount_path == claim.mount_path
+    reached = {
+        "secret_name": spec.data.secret_name,
+        "service_account_name": spec.data.service_account_name,
+        "volume": now if moved and data.source.uri == spec.data.source.uri else claim,
+    }
+    changed = {"data": data.model_copy(update=reached), "storage": spec.storage}
+    return made_from.model_copy(update=changed)
+
+
 def continuation(seen: Observation, made_from: Recipe) -> Continuation | None:
     """What a run of this recipe does with the adapter of its parent; None without continuation."""
     parent = seen.lineage.parent
