@@ -146,6 +146,8 @@ class EvaluateInput(Model):
     """Folders of the historical shards, oldest first."""
     confidence: float = 0.95
     """One-sided confidence of each bound, corrected for the number of interim analyses."""
+    batch_divisor: int = 1
+    """Divisor of the rows of a forward pass: 1, doubled each time that memory ran out."""
     parent_number: int | None = None
     retained: Retained | None = None
     """What the report says of retention, pruning and pseudo-labels."""

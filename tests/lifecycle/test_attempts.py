@@ -109,6 +109,31 @@ def test_out_of_memory_halves_the_batch_until_the_attempts_are_used() -> None:
     assert world.runs[training.job].run.train.batch_divisor == 2
 
 
+@pytest.mark.survives(
+    "Jobs and pods",
+    "an evaluation runs out of memory",
+    "repeated with half the rows of a forward pass until the attempts are used up, then Failed",
+)
+def test_an_evaluation_out_of_memory_is_repeated_with_half_the_rows_of_a_pass() -> None:
+    world = with_generation_one()
+    world.months.append("2025-03")
+    while not any("-g2-evaluate-" in name for name in world.jobs):
+        world.round()
+    for divisor in (2, 4):
+        job = world.generation(2).status.evaluation.job
+        world.fail(job, 42)
+        world.settle()
+        world.now += MAX_BACK_OFF
+        world.settle()
+        evaluation = world.generation(2).status.evaluation
+        assert evaluation.batch_divisor == divisor
+        assert world.runs[evaluation.job].run.evaluate.batch_divisor == divisor
+        assert "raise training.compute.resources.memory" in evaluation.last_failure
+        assert "batchSize" not in evaluation.last_failure, "it changes no pass of an evaluation"
+    world.rounds()
+    assert world.generation(2).status.verdict == "Accepted"
+
+
 def test_an_import_out_of_memory_fails_at_once_and_names_its_own_field() -> None:
     world = World()
     world.settle()

@@ -245,6 +245,8 @@ class Score(Model):
 class EvaluationStatus(StageRun):
     """State and results of the evaluation."""
 
+    batch_divisor: int = 1
+    """Divisor of the rows of a forward pass after out-of-memory failures."""
     report: Uri | None = None
     """Folder of the report and the scores."""
     holdouts: Annotated[list[HoldoutStatus], Field(max_length=8)] = []

@@ -185,7 +185,8 @@ class Limits(Model):
     count. Default 3."""
     on_out_of_memory: Literal["HalveBatch", "Fail"] = "HalveBatch"
     """HalveBatch: retry with half the tokens in a forward pass, on all GPUs; the rows of a step
-    stay the same. Fail: the run is Failed. Default HalveBatch."""
+    stay the same. An evaluation is retried with half the rows in a pass. Fail: the run is Failed.
+    Default HalveBatch."""
 
 
 @cel_rules(*TRAINING)

@@ -125,6 +125,25 @@ def test_without_shards_the_scores_differ_by_the_rounding_of_other_batches(large
         assert one[1:] == pytest.approx(other[1:], abs=2e-4)
 
 
+@pytest.mark.parametrize("size", [None, 1000], ids=["whole", "shards"])
+def test_passes_have_fewer_rows_after_memory_ran_out(large, expected, monkeypatch, size):
+    rows: set[int] = set()
+
+    def counting(*args: Any, batch_size: int, **known: Any) -> Any:
+        rows.add(batch_size)
+        return predict(*args, batch_size=batch_size, **known)
+
+    predict = scoring.predict
+    monkeypatch.setattr(scoring, "predict", counting)
+    run = asked(large, f"halved-{size or 0}-1", pods=1, size=size)
+    assert run.evaluate is not None
+    given = run.evaluate.model_copy(update={"batch_divisor": 4})
+    made = scores(large, output(pod(large, run.model_copy(update={"evaluate": given}))))
+    assert rows == {scoring.BATCH["cpu"] // 4}
+    for name in ("candidate", "baseline"):
+        np.testing.assert_allclose(made[name], expected[name], atol=1e-6)
+
+
 def test_the_first_pod_finishes_alone_where_the_others_have_no_node(large, expected, forwards):
     assert equal(scores(large, output(pod(large, asked(large, "alone-1")))), expected)
     assert sum(forwards) == large.window.holdout_rows * MODELS

@@ -191,6 +191,28 @@ def test_where_memory_runs_out_the_run_continues_with_smaller_passes(laptop, cap
     assert laptop.generations()[-1].batch_divisor == 4
 
 
+def test_where_memory_runs_out_an_evaluation_is_repeated_with_smaller_passes(
+    laptop, capsys, monkeypatch
+):
+    divisors = []
+    run_stage = local_stages.run_stage
+
+    def short_of_memory(run, home, pod_uid):
+        if run.stage != "evaluate":
+            return run_stage(run, home, pod_uid)
+        divisors.append(run.evaluate.batch_divisor)
+        if run.evaluate.batch_divisor == 4:
+            return run_stage(run, home, pod_uid)
+        failure = Failure(reason="OutOfMemory", message="out of memory; lower maxLength")
+        result = Result(job=run.job, stage="evaluate", number=run.number, ok=False, failure=failure)
+        return StageOutcome(result, ExitCode.OUT_OF_MEMORY)
+
+    monkeypatch.setattr(local_stages, "run_stage", short_of_memory)
+    assert laptop.run("--through", "2026-03-01") == 0
+    assert divisors == [1, 2, 4]
+    assert "out of memory; g1 is scored with half the rows a pass" in capsys.readouterr().out
+
+
 def test_the_passes_of_ranking_are_bounded_by_the_rows_of_a_group(laptop):
     recipe = read(laptop.manifest, Places(laptop.data, laptop.model)).recipe
     assert rows_of_a_pass(recipe) == 8

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Predictions = NDArray[np.float32]
 
 BATCH = {"cpu": 32, "cuda": 128}
+"""Rows of a forward pass by the kind of device, unless memory ran out."""
 
 
 class RowsScored(Progress):
@@ -78,7 +79,11 @@ class Scored:
 
 
 def score_all(
-    datasets: Sequence[EvaluationDataset], models: Sequence[Sequence[Scorer]], *, scratch: Path
+    datasets: Sequence[EvaluationDataset],
+    models: Sequence[Sequence[Scorer]],
+    *,
+    scratch: Path,
+    divisor: int = 1,
 ) -> list[list[Scores]]:
     """Score every dataset with its models.
 
@@ -86,6 +91,7 @@ def score_all(
         datasets: The rows.
         models: The models of each dataset.
         scratch: A folder of this pod on the file system of the frozen rows.
+        divisor: Divides the rows of a forward pass; 1, doubled each time that memory ran out.
 
     Returns:
         The scores of each model for each dataset, in the given order; of a bi-encoder, the rank at
@@ -96,19 +102,30 @@ def score_all(
     progress = RowsScored(Reporter.of(os.environ), first=0, total=max(total, 1))
     done, found = 0, []
     for dataset, by in pairs:
-        made = score_rows(dataset, by, scratch=scratch, observe=_reporting(progress, done))
+        observe = _reporting(progress, done)
+        made = score_rows(dataset, by, scratch=scratch, observe=observe, divisor=divisor)
         done += sum(len(each.predictions) for each in made)
         search = Search(dataset)
-        found.append([_searched(search, *each).of(each[1]) for each in zip(made, by, strict=True)])
+        found.append(
+            [_searched(search, *each, divisor).of(each[1]) for each in zip(made, by, strict=True)]
+        )
     return found
 
 
-def _searched(search: Search, scored: Scored, model: Scorer) -> Scored:
+def _searched(search: Search, scored: Scored, model: Scorer, divisor: int) -> Scored:
     """Replace the vectors of a bi-encoder by ranks."""
     if model.documents is None:
         return scored
-    size = BATCH.get(model.model.device.type, 32)
+    size = _pass_rows(model, divisor)
     return replace(scored, predictions=search.ranks(model, scored.predictions, size))
+
+
+def _pass_rows(model: Scorer, divisor: int) -> int:
+    """Return the rows of a forward pass: on a GPU memory may not suffice for as many as usual.
+
+    How many they are changes scores by rounding only.
+    """
+    return max(1, BATCH.get(model.model.device.type, 32) // divisor)
 
 
 def score_rows(
@@ -117,10 +134,12 @@ def score_rows(
     *,
     scratch: Path,
     observe: Callable[[int], None],
+    divisor: int = 1,
 ) -> list[Scored]:
     """Score the rows of one dataset with its models; of a bi-encoder, the vectors of the queries.
 
     `observe` is called after each batch with the number of rows scored, by all models together.
+    `divisor` is that of `score_all`.
     """
     tokens: dict[Key, Tokens] = {}
     done, found = 0, []
@@ -128,7 +147,8 @@ def score_rows(
         key = Key.of(f"{dataset.digest}/{dataset.role}", model.preprocess, model.folder)
         if key not in tokens:
             tokens[key] = _tokens(dataset, model, key, scratch)
-        scores = _score(tokens[key], model, partial(_observe_after, observe, done))
+        size = _pass_rows(model, divisor)
+        scores = _score(tokens[key], model, size, partial(_observe_after, observe, done))
         predicts = model.preprocess.predicts_tokens
         found.append(Scored(scores, PredictedTokens.of(tokens[key]) if predicts else None))
         done += len(scores)
@@ -159,8 +179,7 @@ def _tokens(dataset: EvaluationDataset, model: Scorer, key: Key, scratch: Path) 
     return cached(model.tokenizer, chunks, key=key, place=Place(dataset.folder, scratch))
 
 
-def _score(tokens: Tokens, model: Scorer, observe: Callable[[int], None]) -> Any:
-    """Score all rows: float32 [rows, outputs]."""
-    size = BATCH.get(model.model.device.type, 32)
+def _score(tokens: Tokens, model: Scorer, size: int, observe: Callable[[int], None]) -> Any:
+    """Score all rows, so many in a pass: float32 [rows, outputs]."""
     rows = np.arange(len(tokens.lengths))
     return predict(model.task, model.model, tokens, rows=rows, batch_size=size, observe=observe)

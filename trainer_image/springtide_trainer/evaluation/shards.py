@@ -112,6 +112,7 @@ class ShardScorer:
         kept: Where the scores are kept.
         load: Loads a model by its digest.
         reporter: Where progress is reported; None: nowhere.
+        divisor: Divides the rows of a forward pass; 1, doubled each time that memory ran out.
         clock: Returns monotonic seconds.
     """
 
@@ -122,11 +123,13 @@ class ShardScorer:
         load: Load,
         *,
         reporter: Reporter | None,
+        divisor: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shards = shards
         self._kept = kept
         self._load = load
+        self._divisor = divisor
         self._clock = clock
         total = sum(shard.work for shard in shards)
         self._progress = RowsScored(reporter, first=self._done(), total=max(total, 1))
@@ -170,7 +173,13 @@ class ShardScorer:
             check()
 
         models = [self._load(digest) for digest in shard.key.models]
-        scored = score_rows(shard.rows, models, scratch=self._kept.scratch, observe=observe)
+        scored = score_rows(
+            shard.rows,
+            models,
+            scratch=self._kept.scratch,
+            observe=observe,
+            divisor=self._divisor,
+        )
         self._kept.commit(shard.key, scored)
         log.info("shard scored", extra={"rows": shard.key.rows})
 

@@ -47,11 +47,18 @@ def scores_of(
     models, names = ComparedModels(given, run.recipe), [each.name for each in datasets]
     size = run.recipe.data.window.rows_per_shard
     if size is None:
-        scores = score_all(datasets, models.load_all(names), scratch=tmp)
+        loaded = models.load_all(names)
+        scores = score_all(datasets, loaded, scratch=tmp, divisor=given.batch_divisor)
     else:
         shards = _shards(datasets, models, run, size)
         reporter = Reporter.of(os.environ)
-        scorer = ShardScorer(shards, _kept(run, home, tmp), models.load, reporter=reporter)
+        scorer = ShardScorer(
+            shards,
+            _kept(run, home, tmp),
+            models.load,
+            reporter=reporter,
+            divisor=given.batch_divisor,
+        )
         scorer.score_own(0, given.pods)
         scores = join(shards, scorer.score_rest(), models.load_all(names))
     return [models.with_reference(each) for each in scores]
@@ -69,7 +76,13 @@ def score_share(run: RunFile, home: Home, tmp: Path, rank: int) -> None:
     datasets = [read_dataset(each, given, run.recipe) for each in run.recipe.evaluation.datasets]
     models = ComparedModels(given, run.recipe)
     shards = _shards(datasets, models, run, size)
-    scorer = ShardScorer(shards, _kept(run, home, tmp), models.load, reporter=None)
+    scorer = ShardScorer(
+        shards,
+        _kept(run, home, tmp),
+        models.load,
+        reporter=None,
+        divisor=given.batch_divisor,
+    )
     scorer.score_own(rank, given.pods)
 
 

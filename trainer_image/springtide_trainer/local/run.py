@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from springtide_api.contract import ProbeOutput, RunFile
+    from springtide_api.contract import ProbeOutput, Result, RunFile
     from springtide_api.generation.spec import Recipe
     from springtide_trainer.local.display import Display
     from springtide_trainer.local.manifest_file import LocalRecipe
@@ -292,7 +292,8 @@ class LocalRun:
             )
             run = self.stages.run_file("evaluate", generation.number)
             used = self.known.recipe(recipe, generation.parent)
-            result = self.stages.run(run.model_copy(update={"evaluate": asked, "recipe": used}))
+            run = run.model_copy(update={"evaluate": asked, "recipe": used})
+            result = self._scored(run, generation.name)
             assert result.evaluate is not None
             beside = f" beside g{generation.baseline}" if asked.baseline else ", no baseline"
             self.display.done(
@@ -307,6 +308,30 @@ class LocalRun:
         made = self.known.number(generation.number)
         assert made is not None
         return made
+
+    def _scored(self, run: RunFile, name: str) -> Result:
+        """Run an evaluation, with smaller passes where memory runs out.
+
+        Raises:
+            StageFailed: something else happened, or the passes cannot be smaller.
+        """
+        while True:
+            try:
+                return self.stages.run(run)
+            except StageFailed as failed:
+                # Imported here, because it needs PyTorch, which the stage has imported by now.
+                from springtide_trainer.evaluation.scoring import BATCH
+
+                assert run.evaluate is not None
+                divisor = 2 * run.evaluate.batch_divisor
+                halves = run.recipe.training.limits.on_out_of_memory == "HalveBatch"
+                if failed.code != ExitCode.OUT_OF_MEMORY or not halves:
+                    raise
+                if divisor > max(BATCH.values()):
+                    raise
+                given = run.evaluate.model_copy(update={"batch_divisor": divisor})
+                run = run.model_copy(update={"evaluate": given})
+            self.display.line(f"out of memory; {name} is scored with half the rows a pass")
 
     @property
     def stages(self) -> LocalStages:

@@ -299,6 +299,7 @@ _LESS_MEMORY = {
     "import": "raise training.compute.importMemory",
     "probe": "a probe has 2 GiB: write Parquet files with smaller row groups, or lower "
     "data.window.maxRows",
+    "evaluate": "lower model.maxLength, or raise training.compute.resources.memory",
     "train": "lower training.hyperparameters.batchSize or model.maxLength, or raise "
     "training.compute.resources.memory",
 }

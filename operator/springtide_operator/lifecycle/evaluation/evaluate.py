@@ -150,6 +150,7 @@ def _run_file(
         holdout=ArtifactRef(uri=holdout.manifest, digest=holdout.digest),
         historical=list(spec.data.historical) if spec.data else [],
         confidence=interim_confidence(spec.recipe.gate, spec.recipe.evaluation),
+        batch_divisor=getattr(record, "batch_divisor", 1),
         pods=spec.recipe.data.window.pods_for(holdout.rows),
         parent_number=int(spec.parent.name.rsplit("-g", 1)[-1]) if spec.parent else None,
         retained=retained(generation.status.training),

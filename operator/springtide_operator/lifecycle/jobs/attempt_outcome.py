@@ -35,7 +35,11 @@ _MORE_MEMORY = (
     "model.maxLength"
 )
 
-_MORE_MEMORY_TO_IMPORT = "raise training.compute.importMemory"
+_MORE_MEMORY_FOR = {
+    "import": "raise training.compute.importMemory",
+    "evaluate": "raise training.compute.resources.memory, or lower model.maxLength",
+}
+"""Of a stage that batchSize does not change."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
         message = job.failure or f"{job.named} failed and its pod is gone"
         return RetryableFailure("JobFailed", message, counted=True, at=job.finished)
     if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
-        hint = _MORE_MEMORY_TO_IMPORT if job.stage == "import" else _MORE_MEMORY
+        hint = _MORE_MEMORY_FOR.get(job.stage, _MORE_MEMORY)
         message = f"pod {pod.name} ran out of memory; {hint}"
         return RetryableFailure(
             "OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished

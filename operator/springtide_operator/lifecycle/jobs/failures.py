@@ -35,10 +35,11 @@ def record_failure(run: StageRun, failure: RetryableFailure, counted: int) -> St
     if failure.out_of_memory and hasattr(run, "batch_divisor"):
         divisor = run.batch_divisor * 2
         changes["batch_divisor"] = divisor
-        changes["adjustments"] = [
-            *run.adjustments,  # type: ignore[attr-defined]
-            f"batches of 1/{divisor} of batchSize after running out of memory",
-        ][-8:]
+        if hasattr(run, "adjustments"):
+            changes["adjustments"] = [
+                *run.adjustments,
+                f"batches of 1/{divisor} of batchSize after running out of memory",
+            ][-8:]
     return run.model_copy(update=changes)
 
 
