@@ -13,6 +13,8 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    FNetConfig,
+    FNetModel,
     GPT2Config,
     GPT2Model,
     RobertaConfig,
@@ -78,6 +80,30 @@ def test_a_decoder_with_a_position_for_each_column_is_padded_on_the_right(
     texts = [("good", None), ("bad lamp for the red dress", None), ("a very fine shoe", None)]
     for text, row in zip(texts, scorer.predict(texts), strict=True):
         assert scorer.predict([text])[0] == pytest.approx(row, abs=1e-6)
+
+
+@pytest.mark.survives(
+    "Model",
+    "a model whose scores depend on padding, because it does not read the attention mask",
+    "refused at import",
+)
+def test_a_model_whose_scores_depend_on_padding_is_refused(published, import_folder):
+    words = AutoTokenizer.from_pretrained(published)
+    shutil.rmtree(published)
+    torch.manual_seed(4)
+    config = FNetConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        initializer_range=0.2,
+    )
+    FNetModel(config).save_pretrained(published)
+    words.save_pretrained(published)
+    with pytest.raises(Refused, match="'fnet' depend on the padding of a row") as refused:
+        import_folder(published)
+    assert refused.value.failure.reason == "UnsupportedModel"
 
 
 def test_a_max_length_above_the_models_limit_is_refused(published, import_folder):

@@ -329,8 +329,13 @@ def _tokenizer(source: Path, model: PreTrainedModel, recipe: Recipe) -> PreTrain
         raise Refused("UnsupportedTokenizer", message, _URI)
     check_max_length(model, recipe.model.max_length, int(tokenizer.model_max_length))
     # Rows of prompts and responses are padded on the right, where no token sees it.
-    if not responds and (_is_decoder(config) or tokenizer.padding_side == "left"):
-        choose_side(model, tokenizer)
+    scores = recipe.model.task not in {CAUSAL_LM, MASKED_LM}
+    if scores and not choose_side(model, tokenizer):
+        message = (
+            f"{source}: scores of model_type {config.model_type!r} depend on the padding of a row, "
+            "and so on the rows that are scored with it; use a model that reads attention_mask"
+        )
+        raise Refused("UnsupportedModel", message, _URI)
     return tokenizer
 
 
