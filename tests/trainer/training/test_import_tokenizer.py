@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from trainer import decoders
 from trainer.training.test_import import edit
 from transformers import (
     AutoTokenizer,
@@ -104,6 +105,29 @@ def test_a_model_whose_scores_depend_on_padding_is_refused(published, import_fol
     with pytest.raises(Refused, match="'fnet' depend on the padding of a row") as refused:
         import_folder(published)
     assert refused.value.failure.reason == "UnsupportedModel"
+
+
+@pytest.mark.survives(
+    "Data",
+    "an empty text, where the tokenizer adds no special tokens",
+    "read as one token; its score does not depend on the rows beside it",
+)
+def test_an_empty_text_has_one_score_where_a_tokenizer_adds_no_tokens(tmp_path, import_folder):
+    words = decoders.tokenizer()
+    words.pad_token = decoders.END
+    torch.manual_seed(4)
+    config = GPT2Config(
+        vocab_size=len(words), n_embd=32, n_layer=2, n_head=2, n_positions=32, bos_token_id=1
+    )
+    config.eos_token_id = config.pad_token_id = 1
+    GPT2Model(config).save_pretrained(tmp_path / "bare")
+    words.save_pretrained(tmp_path / "bare")
+    made = import_folder(tmp_path / "bare")
+    scorer = load(local_path(made.uri), made.digest)
+    alone = scorer.predict([("", None)])
+    beside = scorer.predict([("", None), ("red shoe for winter", None), (" ", None)])
+    assert alone[0] == pytest.approx(beside[0], abs=1e-6)
+    assert alone[0] == pytest.approx(beside[2], abs=1e-6)
 
 
 def test_a_max_length_above_the_models_limit_is_refused(published, import_folder):

@@ -174,7 +174,25 @@ def _encoded(tokenizer: RowTokenizer, chunk: Sequence[Pair], max_length: int) ->
     texts = [cut(text) for text, _ in chunk]
     paired = any(second is not None for _, second in chunk)
     seconds = [cut(second or "") for _, second in chunk] if paired else None
-    return tokenizer(texts, seconds, truncation=True, max_length=max_length, padding=False)
+    made = tokenizer(texts, seconds, truncation=True, max_length=max_length, padding=False)
+    return made if all(made["input_ids"]) else _never_empty(tokenizer, made)
+
+
+def _never_empty(tokenizer: PreTrainedTokenizerBase, encoded: Any) -> dict[str, list[list[int]]]:
+    """Give rows without tokens one, which is not padding: no model computes from no tokens.
+
+    An empty text has none where the tokenizer adds no special tokens, as many of decoders.
+    """
+    special = (
+        tokenizer.bos_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.unk_token_id,
+        *sorted(tokenizer.get_vocab().values()),
+    )
+    word = next(each for each in special if each not in {None, tokenizer.pad_token_id})
+    alone = {"input_ids": [word], "attention_mask": [1]}
+    return {name: [row or alone.get(name, [0]) for row in rows] for name, rows in encoded.items()}
 
 
 def input_types(tokenizer: RowTokenizer) -> dict[str, np.dtype[Any]]:
