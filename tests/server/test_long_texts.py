@@ -1,11 +1,13 @@
 """Very long texts are shortened before they are tokenized, with the same scores."""
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from springtide_trainer.artifact import models
 from springtide_trainer.artifact.long_texts import SHORTEST_PIECE, shorten
+from springtide_trainer.artifact.tokens import tokenize
 from springtide_trainer.storage import local_path
 
 MAX_LENGTH = 32
@@ -29,6 +31,26 @@ def test_a_shortened_text_has_the_same_first_tokens(tokens, runs):
     cut = shorten(text, MAX_LENGTH, lambda part: len(tokens(part)))
 
     assert tokens(cut)[:MAX_LENGTH] == tokens(text)[:MAX_LENGTH]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(runs=st.lists(RUNS, max_size=5))
+def test_a_text_that_is_truncated_on_the_left_keeps_its_last_tokens(tokens, runs):
+    text = "".join((piece + gap) * times for piece, times, gap in runs)
+
+    cut = shorten(text, MAX_LENGTH, lambda part: len(tokens(part)), keep_end=True)
+
+    assert tokens(cut)[-MAX_LENGTH:] == tokens(text)[-MAX_LENGTH:]
+
+
+def test_a_tokenizer_that_truncates_on_the_left_reads_the_end_of_a_long_text(texts):
+    made = models.load_tokenizer(local_path(texts.artifact.uri))
+    made.truncation_side = "left"
+
+    read = tokenize(made, [("shoe " * 9000 + "red lamp", None), ("red lamp", None)], 4)
+
+    rows = [each["input_ids"].tolist() for each in map(read.of_rows, np.array([[0], [1]]))]
+    assert rows[0] == rows[1], "[CLS] red lamp [SEP]"
 
 
 @pytest.mark.survives(

@@ -170,7 +170,12 @@ def _encoded(tokenizer: RowTokenizer, chunk: Sequence[Pair], max_length: int) ->
         return tokenizer.encode(chunk, max_length)
     if isinstance(tokenizer, MaskingTokenizer):
         return tokenizer.hidden(_encoded(tokenizer.tokenizer, chunk, max_length))
-    cut = partial(shorten, max_length=max_length, count=partial(_count, tokenizer))
+    cut = partial(
+        shorten,
+        max_length=max_length,
+        count=partial(_count, tokenizer),
+        keep_end=tokenizer.truncation_side == "left",
+    )
     texts = [cut(text) for text, _ in chunk]
     paired = any(second is not None for _, second in chunk)
     seconds = [cut(second or "") for _, second in chunk] if paired else None
