@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,17 @@ def trained_tokenizer(kind: str) -> PreTrainedTokenizerFast:
             trainer = trainers.UnigramTrainer(**rare, unk_token="[UNK]")
     made.train_from_iterator(TEXTS, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]")
+
+
+def test_the_numbers_of_tokens_may_have_gaps():
+    words = json.loads(tokenizer().backend_tokenizer.to_str())
+    words["model"]["vocab"]["good"] = 70
+    gaps = Tokenizer.from_str(json.dumps(words))
+    made = PreTrainedTokenizerFast(tokenizer_object=gaps, unk_token="[UNK]", pad_token="[PAD]")
+    assert len(made) < 70
+    known = Vocabulary.of(made)
+    assert known.ordinary[70]
+    assert known.begins[70]
 
 
 @pytest.mark.parametrize("kind", ["WordPiece", "bytes", "SentencePiece"])

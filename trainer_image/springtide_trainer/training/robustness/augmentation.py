@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from springtide_trainer.artifact.tokens import highest_id
 from springtide_trainer.errors import Refused
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Vocabulary:
         Raises:
             Refused: tokens mark the ends of words, not their beginnings.
         """
-        tokens = [str(each) for each in tokenizer.convert_ids_to_tokens([*range(len(tokenizer))])]
+        numbers = [*range(highest_id(tokenizer) + 1)]  # with gaps they exceed the count of tokens
+        tokens = [str(each) for each in tokenizer.convert_ids_to_tokens(numbers)]
         special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
         ordinary = ~np.isin(np.arange(len(tokens)), [*special])
         starts = {
