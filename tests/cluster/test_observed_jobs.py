@@ -108,6 +108,24 @@ def test_when_a_container_started_and_ended_is_read_from_its_state():
     assert (gone.started, gone.ended, gone.exit_code) == (None, None, 137)
 
 
+def test_a_container_that_an_injector_added_says_nothing_of_the_trainer():
+    began, over = "2026-03-01T12:01:00Z", "2026-03-01T12:03:00Z"
+    proxy = {"name": "proxy", "state": {"running": {"startedAt": NOON}}}
+    trainer = {"name": "trainer", "state": {"running": {"startedAt": began}}}
+    seen = observed_pod(pod(phase="Running", containerStatuses=[proxy, trainer]))
+    assert (seen.started, seen.exit_code) == (moment(began), None)
+    crashed = {"terminated": {"exitCode": 2, "startedAt": NOON, "finishedAt": began}}
+    seen = observed_pod(
+        pod(phase="Running", containerStatuses=[{**proxy, "state": crashed}, trainer])
+    )
+    assert (seen.ended, seen.exit_code) == (None, None)
+    ended = {"terminated": {"exitCode": 1, "startedAt": began, "finishedAt": over}}
+    seen = observed_pod(
+        pod(phase="Running", containerStatuses=[proxy, {**trainer, "state": ended}])
+    )
+    assert (seen.running, seen.exit_code, seen.ended) == (True, 1, moment(over))
+
+
 def test_the_digest_of_an_image_is_read_with_and_without_a_name_before_it():
     def of(image_id, name="trainer"):
         container = {"name": name, "imageID": image_id, "state": {"running": {}}}

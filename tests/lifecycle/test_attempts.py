@@ -56,6 +56,31 @@ def test_a_pod_evicted_for_its_own_limit_counts_and_names_the_limit() -> None:
     assert "for exceeding its own limit: ephemeral storage exceeds 1Gi" in training.last_failure
 
 
+@pytest.mark.survives(
+    "Jobs and pods",
+    "a service mesh adds a proxy to a pod, the trainer fails, and the proxy runs on",
+    "the attempt has failed 20 s after the end of the trainer's container, and its Job is deleted",
+)
+def test_an_attempt_has_failed_although_a_container_of_others_runs_on() -> None:
+    world = World()
+    world.settle()
+    (name,) = world.jobs
+    world.begin(name)
+    began = world.jobs[name].pods[0]
+    world.now += timedelta(minutes=5)
+    ended = replace(began, exit_code=1, ended=world.now)
+    world.jobs[name] = replace(world.jobs[name], pods=(ended,))
+    world.settle()
+    assert list(world.jobs) == [name], "its phase may follow"
+    world.now += timedelta(seconds=20)
+    world.settle()
+    assert name not in world.jobs
+    training = world.generation(0).status.training
+    assert (training.attempt, training.failed_attempts) == (2, 1)
+    assert "ended with exit code 1" in training.last_failure
+    assert training.running_seconds == 300
+
+
 @pytest.mark.parametrize("code", [3, 137, None])
 def test_the_reason_of_a_pod_takes_precedence_over_its_exit_code(code: int | None) -> None:
     world = World()

@@ -217,8 +217,12 @@ def _image_digest(raw: Raw) -> str | None:
 
 
 def _state(raw: Raw, name: str) -> dict[str, Any] | None:
-    """Return the state of that name, running or terminated, of the container that is in it."""
-    for container in (raw.get("status") or {}).get("containerStatuses") or []:
+    """Return the state of that name, running or terminated, if the trainer's container is in it.
+
+    Others are those that an injector, such as of a service mesh, has added.
+    """
+    statuses = (raw.get("status") or {}).get("containerStatuses") or []
+    for container in [c for c in statuses if c.get("name") == CONTAINER] or statuses:
         state = (container.get("state") or {}).get(name)
         if state is not None:
             return dict(state)

@@ -132,7 +132,7 @@ def _of_job(seen: Observation, job: ObservedJob, run: StageRun, now: datetime) -
             return Running(job)
         message = f"{job.named} is complete but its result is missing or belongs to another Job"
         return RetryableFailure("ResultMissing", message, counted=True, at=job.finished)
-    if job.failed:
+    if job.failed or runs_on(job, now):
         return _failed(job, now)
     return Running(job, *why_pods_wait(seen, job, run))
 
@@ -155,29 +155,40 @@ def result_may_arrive(job: ObservedJob, now: datetime) -> bool:
     return job.finished is not None and now - job.finished < GRACE and not ended
 
 
+def runs_on(job: ObservedJob, now: datetime) -> bool:
+    """Whether its trainer has failed, and its pod runs on with what others have added to it.
+
+    Its Job does not fail then, as long as the proxy of a service mesh runs.
+    """
+    pod = failed_first(job.pods)
+    if job.suspended or job.resuming or pod is None or pod.exit_code is None or pod.ended is None:
+        return False
+    earlier = job.resumed is not None and pod.ended < job.resumed  # of a Job that was suspended
+    return pod.running and not earlier and now - pod.ended >= GRACE
+
+
 def _failed(job: ObservedJob, now: datetime) -> AttemptOutcome:
     pod = failed_first(job.pods)
+    at = job.finished or (pod.ended if pod else None)
     if _disrupted(job, pod):
         whose = f"pod {pod.name}" if pod else f"the pod of {job.named}"
         message = f"{whose} was disrupted (evicted or preempted)"
-        return RetryableFailure("Disrupted", message, counted=False, at=job.finished)
+        return RetryableFailure("Disrupted", message, counted=False, at=at)
     if pod is not None and pod.reason:
-        return RetryableFailure(pod.reason[:128], _ended_for(pod), counted=True, at=job.finished)
+        return RetryableFailure(pod.reason[:128], _ended_for(pod), counted=True, at=at)
     if pod is None or pod.exit_code is None:
         if result_may_arrive(job, now):
             return Running(job)
         message = job.failure or f"{job.named} failed and its pod is gone"
-        return RetryableFailure("JobFailed", message, counted=True, at=job.finished)
+        return RetryableFailure("JobFailed", message, counted=True, at=at)
     if pod.out_of_memory or pod.exit_code == ExitCode.OUT_OF_MEMORY:
         hint = _MORE_MEMORY_FOR.get(job.stage, _MORE_MEMORY)
         message = f"pod {pod.name} ran out of memory; {hint}"
-        return RetryableFailure(
-            "OutOfMemory", message, counted=True, out_of_memory=True, at=job.finished
-        )
+        return RetryableFailure("OutOfMemory", message, counted=True, out_of_memory=True, at=at)
     failure = _reported(job, pod)
     if pod.exit_code in FINAL:
         return PermanentFailure(failure.reason, format_failure(failure))
-    return RetryableFailure(failure.reason, format_failure(failure), counted=True, at=job.finished)
+    return RetryableFailure(failure.reason, format_failure(failure), counted=True, at=at)
 
 
 def _ended_for(pod: ObservedPod) -> str:

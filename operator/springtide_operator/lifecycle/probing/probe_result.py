@@ -14,6 +14,7 @@ from springtide_operator.lifecycle.jobs.attempt_outcome import (
     GRACE,
     format_failure,
     result_may_arrive,
+    runs_on,
     why_failed,
 )
 from springtide_operator.lifecycle.jobs.pod_waiting import queued
@@ -64,7 +65,7 @@ def consume_probe(seen: Observation, now: datetime) -> Step | None:
         return _discard(job, "the spec", "SpecChanged")
     if job.result is not None and job.result.probe is not None and job.result.ok:
         return _probe_succeeded(seen, job, job.result.probe, now)
-    if job.succeeded or job.failed:
+    if job.succeeded or job.failed or runs_on(job, now):
         if result_may_arrive(job, now):
             return Step(waiting=Waiting("Probing", "", "Probe"), wake_after=GRACE)
         return _probe_failed(seen, job, now)
