@@ -14,9 +14,10 @@ from lifecycle.world import World, stuck_in_a_rollout, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
 from springtide_operator.lifecycle.state.observation import InvalidUpdate
+from springtide_operator.ports.outbox import Outbox
 
 if TYPE_CHECKING:
-    from springtide_operator.lifecycle.state.plan import Notification
+    from springtide_operator.lifecycle.state.plan import Notification, Plan
 
 
 def of(world: World) -> tuple[Notification, ...]:
@@ -120,6 +121,29 @@ def test_a_retired_candidate_is_notified_with_its_reason_and_no_verdict() -> Non
     retired = of(world)[-1]
     assert (retired.kind, retired.reason) == ("retired", "PartitionQuarantined")
     assert kinds(world).count("verdict shop-g2") == 0
+
+
+async def test_a_candidate_that_retires_as_soon_as_it_is_accepted_is_notified() -> None:
+    """Both writes come before the next one of the update's status, with which facts are offered."""
+    world, queue = World(spec={**SPEC, "mode": "Observe"}), Outbox(timedelta(hours=1), str)
+    decided = world.step
+
+    def offered() -> Plan:
+        plan = decided()
+        if plan.facts or not plan.requeue:
+            queue.offer(("search", "shop"), plan.notifications, world.now)
+        return plan
+
+    world.step = offered
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.rounds(8)
+    status = world.generation(1).status
+    assert (status.verdict, status.retired_reason) == ("Accepted", "ObserveMode")
+    sent = [(await queue.next()).notification for _ in range(queue.waiting())]
+    (retired,) = (each for each in sent if each.generation == "shop-g1")
+    assert (retired.kind, retired.reason) == ("retired", "ObserveMode")
+    assert retired.at == status.verdict_at
 
 
 def test_an_update_that_freezes_or_waits_for_approval_requires_an_action() -> None:

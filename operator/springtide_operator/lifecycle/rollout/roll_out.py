@@ -135,7 +135,7 @@ def _start(seen: Observation, generation: ModelGeneration, now: datetime) -> Ste
 
 def _retire(generation: ModelGeneration, why: str, now: datetime) -> Step:
     status = generation.status.model_copy(
-        update={"retired_reason": "ParentNotLive", "message": why}
+        update={"retired_reason": "ParentNotLive", "message": why, "verdict_at": now}
     )
     name = generation.metadata.name
     event = Event("Retired", f"{name}: {why}", "Warning", generation=name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from springtide_operator.lifecycle.state.generations import BY_REQUEST
 from springtide_operator.lifecycle.state.plan import Notification
 from springtide_operator.lifecycle.status.status_events import VERDICTS
 
@@ -48,8 +49,9 @@ def _of_generation(generation: ModelGeneration, common: dict[str, str]) -> Itera
     about = common | {"generation": name, "verdict": status.verdict, "outcome": status.outcome}
     if status.retired_reason:
         why = {"reason": status.retired_reason, "message": status.message}
-        # The retirement of an accepted candidate is recorded without a time.
-        at = None if status.verdict == "Accepted" else status.verdict_at
+        # The rejection of an accepted candidate is recorded without a time.
+        untimed = (status.verdict, status.retired_reason) == ("Accepted", BY_REQUEST)
+        at = None if untimed else status.verdict_at
         yield Notification(uid, "retired", "retired", at=at, **about, **why)
     elif status.verdict in VERDICTS and status.verdict_at:
         why, at = {"reason": status.reason, "message": status.message}, status.verdict_at
