@@ -1,5 +1,7 @@
 """What a user's Deployment and its newest pods show during a rollout."""
 
+from datetime import datetime
+
 import pytest
 
 from springtide_api.update.rollout import Target
@@ -33,6 +35,15 @@ def pod(*, ready, **container):
 
 def seen(raw, *pods):
     return observed_target(TARGET, raw, "shop", replica_sets=[], pods=pods)
+
+
+def test_no_progress_is_reported_with_its_time():
+    report = {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    stalled = seen(deployment(conditions=[{**report, "status": "False", "lastUpdateTime": NOON}]))
+    assert (stalled.stalled, stalled.stalled_at) == ("timed out", datetime.fromisoformat(NOON))
+    for conditions in ([], [{**report, "status": "True", "lastUpdateTime": NOON}]):
+        goes_on = seen(deployment(conditions=conditions))
+        assert (goes_on.stalled, goes_on.stalled_at) == ("", None)
 
 
 def test_available_pods_of_the_old_template_are_not_taken_for_new_ones():

@@ -22,6 +22,45 @@ if TYPE_CHECKING:
     Begun = Callable[[], World]
 
 
+STALLED = 'ReplicaSet "ranker-5d4f" has timed out progressing.'
+
+
+def retried() -> World:
+    """A failed rollout is retried while pods of live make no progress: its ReplicaSet is there."""
+    world = stuck_in_a_rollout()
+    world.target = replace(world.target, trouble="image pull failed: registry/server:2 not found")
+    world.rounds(8)
+    world.pods_ready, world.target = True, replace(world.target, trouble="")
+    world.rounds(2)
+    assert world.generation(2).status.outcome == "RolloutFailed"
+    world.target = replace(world.target, complete=False, stalled=STALLED, stalled_at=world.now)
+    world.pods_ready = False
+    world.now += timedelta(minutes=1)
+    world.ask("retry.g2@1")
+    world.settle()
+    assert world.target.number == 2
+    return _as_before(world)
+
+
+def undone() -> World:
+    """The template was changed to one whose pods made no progress, and the change was undone."""
+    world = stuck_in_a_rollout()
+    world.target = replace(world.target, template=digest("another"))
+    world.rounds(6)
+    world.target = replace(world.target, stalled=STALLED, stalled_at=world.now)
+    world.round()
+    world.target = replace(world.target, template=digest("owner's"))
+    return _as_before(world)
+
+
+def _as_before(world: World) -> World:
+    """The Deployment controller has seen the template, and keeps the report for now."""
+    at = world.now - timedelta(minutes=2)
+    world.target = replace(world.target, settled=True, stalled=STALLED, stalled_at=at)
+    world.settle()
+    return world
+
+
 def test_pods_are_not_new_before_the_controller_has_observed_the_new_template() -> None:
     world = stuck_in_a_rollout()
     world.target = replace(world.target, updated=2, available=2, old=0, settled=False)
@@ -88,6 +127,30 @@ def test_a_template_changed_during_a_rollout_pauses_it(undone: bool) -> None:
     assert world.target.template == (digest("owner's") if undone else digest("another"))
     sync = next(c for c in world.update.status.conditions if c.type == "TargetsInSync")
     assert sync.status == "True"
+
+
+@pytest.mark.survives(
+    "Deployments",
+    "`retry.g<number>`, or a change of the template that was undone, brings back a template whose "
+    "Deployment still reports that pods of another one make no progress",
+    "the report is not about this rollout: it goes on until its own deadline, or a new report",
+)
+@pytest.mark.parametrize("begun", [retried, undone])
+def test_an_earlier_report_of_no_progress_fails_no_rollout(begun: Begun) -> None:
+    world = begun()
+    assert world.generation(2).status.rollout.rollback_reason == ""
+    assert world.target.stalled
+    at = world.now
+    world.target = replace(world.target, stalled_at=at + timedelta(minutes=1))
+    world.round()
+    assert "has timed out" in world.generation(2).status.rollout.rollback_reason
+
+
+def test_without_a_new_report_a_rollout_fails_at_its_deadline() -> None:
+    world = retried()
+    world.rounds(10)
+    reason = world.generation(2).status.rollout.rollback_reason
+    assert "after 10m (rollout.deadline)" in reason
 
 
 @pytest.mark.parametrize(

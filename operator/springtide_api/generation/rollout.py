@@ -114,6 +114,8 @@ class RolloutStatus(Model):
     held_since: Time | None = None
     """Since when the deadline does not run because a target is missing, paused, scaled to 0 or
     being changed by another client."""
+    resumed_at: Time | None = None
+    """When the deadline ran again after that, the last time."""
     targets: Annotated[list[RolloutTarget], Field(max_length=8)] = []
     """The targets as they were when the rollout started, or when a later change by their owner was
     complete. Targets that were removed from the spec come last."""

@@ -20,6 +20,7 @@ from springtide_operator.manifests.canary import is_canary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from typing import Any
 
     from springtide_api.update.rollout import Target
@@ -79,6 +80,7 @@ def observed_target(
         failing=sum(_failing(pod, target.container) for pod in pods),
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         stalled=_stalled(status),
+        stalled_at=_stalled_at(status),
         complete=_complete(status),
         version=metadata.get("resourceVersion", ""),
         trouble=_trouble(status, pods),
@@ -142,11 +144,23 @@ def _variable(container: Raw | None, name: str) -> str | None:
     return None
 
 
-def _stalled(status: Raw) -> str:
+def _stall(status: Raw) -> Raw:
+    """The condition that no pods make progress; empty: they do."""
     for condition in status.get("conditions") or []:
         if condition["type"] == "Progressing" and condition["status"] == "False":
-            return str(condition.get("message") or condition.get("reason") or "not progressing")
-    return ""
+            return dict(condition)
+    return {}
+
+
+def _stalled(status: Raw) -> str:
+    found = _stall(status)
+    why = found.get("message") or found.get("reason") or "not progressing"
+    return str(why) if found else ""
+
+
+def _stalled_at(status: Raw) -> datetime | None:
+    at = _stall(status).get("lastUpdateTime")
+    return moment(at) if at else None
 
 
 def _complete(status: Raw) -> bool:

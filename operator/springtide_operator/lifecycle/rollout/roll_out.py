@@ -33,6 +33,7 @@ from springtide_operator.lifecycle.rollout.rollout_clock import (
     pause_clock,
     restart_clock,
     rollout_targets,
+    stall_of,
     start_facts,
     with_new_route,
 )
@@ -177,7 +178,7 @@ def _wait_or_abort(seen: Observation, generation: ModelGeneration, now: datetime
     )
     if slowest.trouble:
         state += f" ({slowest.trouble})"
-    stalled = next((t.stalled for t in seen.targets if t.stalled and t.settled), "")
+    stalled = stall_of(generation.status.rollout, seen.targets)
     late = [t for t in seen.targets if not available(t)]
     if aborted := abort_if_late(seen, generation, state, now, late=late, stalled=stalled):
         return aborted

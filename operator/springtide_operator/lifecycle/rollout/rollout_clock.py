@@ -130,6 +130,8 @@ def pause_clock(
     ):  # held while the operator was down, since an unknown time
         deadline = since + duration(seen.update.spec.rollout.deadline)
     resumed = {"held_since": None, "deadline": deadline + (now - since)}
+    if rollout.held_since:
+        resumed["resumed_at"] = now
     return Step(actions=(with_rollout(generation, {**resumed, "targets": targets}),))
 
 
@@ -156,6 +158,18 @@ def failure_of_others(late: Iterable[ObservedTarget]) -> str:
 def cause_of_others(trouble: str) -> str:
     """The cause of unready pods that is not the generation's own; empty: it may be."""
     return next((word for text, word in NOT_ITS_OWN.items() if trouble.startswith(text)), "")
+
+
+def stall_of(rollout: RolloutStatus, targets: Iterable[ObservedTarget]) -> str:
+    """What a Deployment reports of pods that make no progress in a rollout; empty: nothing.
+
+    One that gets a template again which it had before, as after a change that was undone, keeps an
+    earlier report until pods of that template make progress (kubernetes, syncRolloutStatus).
+    """
+    began = max(filter(None, (rollout.step_started_at, rollout.resumed_at)), default=None)
+    stalled = (each for each in targets if each.stalled and each.settled)
+    new = (each for each in stalled if not (began and each.stalled_at and each.stalled_at <= began))
+    return next((each.stalled for each in new), "")
 
 
 def abort_if_late(

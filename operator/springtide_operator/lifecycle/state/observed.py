@@ -207,6 +207,8 @@ class ObservedTarget:
     """status.observedGeneration has caught up with metadata.generation."""
     stalled: str = ""
     """Message of condition Progressing=False (ProgressDeadlineExceeded)."""
+    stalled_at: datetime | None = None
+    """When that was reported, as far as it is known."""
     complete: bool = True
     """All pods of its newest template were available once: condition Progressing has reason
     NewReplicaSetAvailable."""

@@ -10,7 +10,11 @@ from springtide_operator.lifecycle.canary.report import short
 from springtide_operator.lifecycle.rollout.availability import available, new_pods
 from springtide_operator.lifecycle.rollout.failing_pods import failing_facts
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
-from springtide_operator.lifecycle.rollout.rollout_clock import abort_if_late, failure_of_others
+from springtide_operator.lifecycle.rollout.rollout_clock import (
+    abort_if_late,
+    failure_of_others,
+    stall_of,
+)
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
 from springtide_operator.lifecycle.state.plan import RECHECK, Step, Waiting
 
@@ -33,7 +37,7 @@ def all_available(seen: Observation) -> bool:
 def wait_for_pods(seen: Observation, generation: ModelGeneration, now: datetime) -> Step:
     """Wait until all canary pods are available, until the deadline of the step."""
     late, state, counts = _state(seen)
-    stalled = next((d.stalled for d in late if d.stalled and d.settled), "")
+    stalled = stall_of(generation.status.rollout, late)
     if aborted := abort_if_late(seen, generation, state, now, late=late, stalled=stalled):
         return aborted
     deadline = generation.status.rollout.deadline or now
