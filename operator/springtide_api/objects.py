@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
+class OwnerReference(Model):
+    """An owner of an object: the garbage collector deletes it with its last one."""
+
+    kind: str
+    name: str
+    uid: str
+
+
 class Meta(Model):
     """Metadata of an object."""
 
@@ -38,6 +46,7 @@ class Meta(Model):
     deletion_timestamp: Time | None = None
     """Set while the object is being deleted and finalizers hold it."""
     finalizers: tuple[str, ...] = ()
+    owner_references: tuple[OwnerReference, ...] = ()
 
 
 class IncrementalUpdate(Model):

@@ -61,6 +61,28 @@ def test_generations_are_owned_by_their_update_only_with_deletion_policy_delete(
         assert [action.owned for action in made] == [owned]
 
 
+@pytest.mark.survives(
+    "People",
+    "`deletionPolicy` is changed",
+    "the generations that exist follow at once: with Orphan they outlive the update",
+)
+@pytest.mark.parametrize(("before", "after"), [("Delete", "Orphan"), ("Orphan", "Delete")])
+def test_generations_that_exist_follow_a_changed_deletion_policy(before: str, after: str) -> None:
+    world = World(spec={**SPEC, "deletionPolicy": before})
+    world.settle()
+    world.months = ["2025-01", "2025-02"]
+    world.rounds(8)
+    uid = world.update.metadata.uid
+    for policy in (before, after):
+        world.edit(deletionPolicy=policy)
+        world.settle()
+        owners = [g.metadata.owner_references for g in world.generations.values()]
+        assert len(owners) == 2
+        for each in owners:
+            assert [owner.uid for owner in each] == ([uid] if policy == "Delete" else [])
+    assert world.events.count("Adopted") == 0
+
+
 def deleted_in_a_roll() -> World:
     world = after_promotions(1)
     world.months = [*world.months, "2025-03"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from springtide_api.generation import status_values
 from springtide_api.generation.status import GenerationStatus
 from springtide_api.names import FINALIZER, LABEL_UPDATE_UID
-from springtide_api.objects import Meta, ModelGeneration
+from springtide_api.objects import Meta, ModelGeneration, OwnerReference
 from springtide_api.update.status import UpdateStatus
 from springtide_operator.lifecycle.queues.actions import ActivateWorkload, DeactivateWorkload
 from springtide_operator.lifecycle.routes.actions import CreateCanaryService, SetRouteWeights
@@ -96,8 +96,8 @@ class ApiServer:
                 self._create(seen, action)
             case WriteGeneration(name, status):
                 self._write(seen, name, status)
-            case AdoptGeneration(name, _):
-                self._relabel(seen, name)
+            case AdoptGeneration(name, owned):
+                self._relabel(seen, name, owned=owned)
             case DeleteGeneration(name, uid):
                 self._delete("generations", name, uid)
             case StartJob():
@@ -172,6 +172,7 @@ class ApiServer:
                 creation_timestamp=self.now,
                 labels={LABEL_UPDATE_UID: uid},
                 annotations=annotations,
+                owner_references=_owners(seen, owned=made.owned),
             ),
             spec=made.spec,
         )
@@ -198,13 +199,14 @@ class ApiServer:
             if run and run.job_uid:
                 self.attempts_recorded.add(run.job)
 
-    def _relabel(self, seen: Observation, name: str) -> None:
+    def _relabel(self, seen: Observation, name: str, *, owned: bool) -> None:
         live = self.generations.get(name)
         uids = {g.metadata.uid for g in seen.generations}
         if live is None or live.metadata.uid not in uids:
             raise Conflict
         labels = {LABEL_UPDATE_UID: seen.update.metadata.uid}
-        metadata = live.metadata.model_copy(update={"labels": labels})
+        changes = {"labels": labels, "owner_references": _owners(seen, owned=owned)}
+        metadata = live.metadata.model_copy(update=changes)
         self.generations[name] = live.model_copy(update={"metadata": metadata})
         self._observe_own_write("generations", name)
 
@@ -267,6 +269,11 @@ class ApiServer:
             changes |= {"digest": None, "number": None}
         self.targets[name] = replace(target, **changes)
         self._observe_own_write("targets", name)
+
+
+def _owners(seen: Observation, *, owned: bool) -> tuple[OwnerReference, ...]:
+    meta = seen.update.metadata
+    return (OwnerReference(kind="IncrementalUpdate", name=meta.name, uid=meta.uid),) * owned
 
 
 def _uid_of(held: ModelGeneration | ObservedJob | ObservedCanary) -> str:

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 def adopt(seen: Observation, now: datetime) -> Step | None:
-    """Adopt generations of the same update name with another uid."""
-    uid = seen.update.metadata.uid
+    """Adopt generations of the same update name with another uid, or of another deletionPolicy."""
+    uid, owned = seen.update.metadata.uid, seen.update.spec.deletion_policy == "Delete"
     orphans = [g for g in seen.generations if g.metadata.labels.get(LABEL_UPDATE_UID) != uid]
+    kept = (g for g in seen.generations if g not in orphans and _is_owned(seen, g) != owned)
+    actions: list[Action] = [AdoptGeneration(g.metadata.name, owned) for g in kept]
     cursor = restored_cursor(seen)
     facts: dict[str, Any] = {"cursor": cursor} if cursor else {}
     if not orphans:
-        return Step(facts=facts) if facts else None
-    owned = seen.update.spec.deletion_policy == "Delete"
-    actions: list[Action] = []
+        return Step(actions=tuple(actions), facts=facts) if actions or facts else None
     for generation in orphans:
         name, status = generation.metadata.name, generation.status
         if unknown_value(generation):
@@ -56,6 +56,12 @@ def adopt(seen: Observation, now: datetime) -> Step | None:
         facts=facts,
         events=(Event("Adopted", message),),
     )
+
+
+def _is_owned(seen: Observation, generation: ModelGeneration) -> bool:
+    """Whether the garbage collector deletes a generation with its update."""
+    uid = seen.update.metadata.uid
+    return any(each.uid == uid for each in generation.metadata.owner_references)
 
 
 def _ended(seen: Observation, generation: ModelGeneration, now: datetime) -> dict[str, Any]:
