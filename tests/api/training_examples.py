@@ -448,6 +448,12 @@ TRAINING = [
         {"training.compute.importMemory": "63Mi"},
     ),
     Example(
+        "training.compute",
+        "sharedMemory must be at least 1Mi",
+        {"training.compute.sharedMemory": "1Mi"},
+        {"training.compute.sharedMemory": "64"},
+    ),
+    Example(
         "training.compute.nodeSelector",
         "keys must be valid label keys",
         {"training.compute.nodeSelector": {"example.com/gpu.Type_2": "l4"}},

@@ -416,4 +416,11 @@ WHOLE = [
         | {"data.source.uri": "file:///models/data/clicks"},
         {"data.volume": {"claimName": "clicks", "mountPath": "/models"}},
     ),
+    Example(
+        "",
+        "data.volume.mountPath and storage.uri must be different",
+        {"storage.uri": "file:///models/"},
+        {"data.volume": {"claimName": "clicks", "mountPath": "/models"}}
+        | {"data.source.uri": "file:///models/clicks", "storage.uri": "file:///models/"},
+    ),
 ]

@@ -61,6 +61,11 @@ class Toleration(Model):
     "importMemory",
 )
 @cel(
+    "!has(self.sharedMemory) || !quantity(self.sharedMemory).isLessThan(quantity('1Mi'))",
+    "sharedMemory must be at least 1Mi; give the unit, such as 1Gi",
+    "sharedMemory",
+)
+@cel(
     "self.gpusPerNode <= 1 || !has(self.gpu) || !has(self.gpu.resourceName)"
     " || !(self.gpu.resourceName.contains('/mig-') || self.gpu.resourceName.endsWith('.shared'))",
     "gpusPerNode must be 0 or 1 with slices of GPUs and with shared ones, which cannot exchange"

@@ -304,12 +304,13 @@ class Data(Model):
     data, model.initial and storage. Its keys become environment variables of the pods of
     Springtide: for s3:// AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY;
     for gs:// GOOGLE_SERVICE_ACCOUNT_KEY; for az:// AZURE_STORAGE_ACCOUNT_NAME,
-    AZURE_STORAGE_ACCOUNT_KEY; for hf:// HF_TOKEN. Default: none; the service account of the pods
-    has access."""
+    AZURE_STORAGE_ACCOUNT_KEY; for hf:// HF_TOKEN. A change counts for the next pod. Default: none;
+    the service account of the pods has access."""
     service_account_name: ObjectName | None = None
     """ServiceAccount in the namespace of the update, as which all pods of Springtide run: one to
-    which a cloud grants access to the object store. They get no token of it for the API server.
-    Default: that of the installation (jobs.serviceAccountName of the chart), else default."""
+    which a cloud grants access to the object store. They get no token of it for the API server. A
+    change counts for the next pod. Default: that of the installation (jobs.serviceAccountName of
+    the chart), else default."""
 
     def resolved(self, task: str) -> Data:
         """Return the data with the entity column that is the default of the task."""

@@ -166,7 +166,8 @@ PLACES: Rules = (
         " so the pods mount no claim; copy the model to an object store, or set data.volume",
     ),
     (
-        "!has(self.data.volume) || 'file://' + self.data.volume.mountPath != self.storage.uri",
+        "!has(self.data.volume) || !(self.storage.uri in ['file://' + self.data.volume.mountPath,"
+        " 'file://' + self.data.volume.mountPath + '/'])",
         "data.volume.mountPath and storage.uri must be different folders; each is a mount of its"
         " own",
     ),
