@@ -20,13 +20,20 @@ WARM = BAKE | {"rollout.rollback": {"keepWarm": True}}
 HELD_BACK = {"rollout.bake": {"duration": "1h", "holdback": 10}} | COMPARED
 
 OTHER = {**TARGET, "targetRef": {"name": "ranker-eu"}}
+ROUTED_TOO = {**OTHER, "service": "ranker-eu", "httpRoute": "shop"}
 
 GATEWAYS = [
     Example(
         "rollout",
         "traffic type Gateway needs service and httpRoute of each target",
-        gateway(ROUTED, {**ROUTED, "targetRef": {"name": "ranker-eu"}}),
+        gateway(ROUTED, ROUTED_TOO),
         gateway(ROUTED, OTHER),
+    ),
+    Example(
+        "rollout",
+        "targets must have different services",
+        gateway(ROUTED, ROUTED_TOO),
+        gateway(ROUTED, {**ROUTED_TOO, "service": "ranker"}),
     ),
     Example(
         "rollout",

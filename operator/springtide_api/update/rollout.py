@@ -209,6 +209,12 @@ _KEEP_WARM = "has(self.rollback) && has(self.rollback.keepWarm) && self.rollback
     "remove both",
 )
 @cel(
+    "self.targets.all(a, !has(a.service) || "
+    "self.targets.exists_one(b, has(b.service) && b.service == a.service))",
+    "targets must have different services: the Service of the canary, <service>-canary, selects "
+    "the canary pods of one target; give each target a Service of its own",
+)
+@cel(
     f"!({_KEEP_WARM}) || ({_GATEWAY})",
     "rollback.keepWarm needs strategy.canary.traffic.type Gateway: an HTTPRoute returns the "
     "requests; set it, or remove keepWarm",
