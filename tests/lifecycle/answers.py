@@ -200,7 +200,8 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
     served = {m: world.served_in(m) for m in (*training, *holdout)}
     left_out = {m: by & {*asked.excluded_generations} for m, by in served.items()}
     months = [f"{m} without {sorted(by)}" for m, by in left_out.items() if by]
-    text = digest("|".join(map(str, (training, holdout, asked.quarantined, *months))))
+    late = [f"{world.late_rows} late rows"] if world.late_rows else []
+    text = digest("|".join(map(str, (training, holdout, asked.quarantined, *months, *late))))
     kept = set().union(*served.values()) - {*asked.excluded_generations}
     world.storage.freeze(text, training, kept)
     found = WindowFound(
@@ -214,7 +215,7 @@ def _probe(world: World, start: StartJob) -> ProbeOutput:
         holdout_partitions=holdout,
         rows=world.training_rows_of_a_month * len(training),
         reserved_rows=50,
-        holdout_rows=world.rows_of_a_month * len(holdout),
+        holdout_rows=world.rows_of_a_month * len(holdout) + world.late_rows,
         holdout_entities=200 * len(holdout),
         holdout_positives=400 * len(holdout),
         unlabelled_rows=400 * len(training) if start.run.recipe.training.pseudo_labels else 0,

@@ -174,6 +174,30 @@ def test_interim_analyses_of_a_holdout_are_counted_over_all_its_candidates() -> 
     assert world.generation(5).status.evaluation.holdouts[-1].partitions == ["2025-04"]
 
 
+@pytest.mark.survives(
+    "Data",
+    "rows of a holdout come late, or `data.holdout` is edited, and its run is repeated",
+    "the interim analyses of its partitions count, whatever rows of them were read",
+)
+def test_interim_analyses_count_for_partitions_whose_rows_have_changed() -> None:
+    world = with_generation_one()
+    world.error = 0.02
+    world.edit(trigger={})
+    world.months.append("2025-03")
+    world.aucs["2025-03"] = (0.61, 0.60)
+    world.ask("run@1")
+    world.rounds(5)
+    for token in range(4):
+        world.late_rows += 1
+        world.ask(f"reject@{token}")
+        world.settle()
+        world.ask(f"retry@{token}")
+        world.rounds(6)
+    assert sorted(world.generations) == [f"shop-g{number}" for number in range(5)]
+    assert len({g.spec.data.digest for g in world.generations.values() if g.spec.number > 1}) == 3
+    assert world.update.status.last_probe.reason == "InterimAnalysesUsedUp"
+
+
 def test_interim_analyses_of_earlier_candidates_leave_fewer_for_the_next() -> None:
     world = with_generation_one()
     world.error = 0.02

@@ -72,6 +72,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         self.uids = (f"{n:05d}-uid" for n in count(1))
         self.months: list[str] = []
         """Months of data that are there."""
+        self.late_rows = 0
+        """Rows of a holdout that came after the first ones."""
         self.rows_of_a_month = 1000
         """Rows of a holdout of one month."""
         self.training_rows_of_a_month = 1000

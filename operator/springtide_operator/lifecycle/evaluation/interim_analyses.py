@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from springtide_api.generation.spec import Range
     from springtide_api.generation.status import HoldoutStatus
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
@@ -26,5 +27,17 @@ def analyses_elsewhere(
 
 
 def _same_rows(one: HoldoutStatus, other: HoldoutStatus) -> bool:
-    same = (one.partitions, one.rows, one.range) == (other.partitions, other.rows, other.range)
+    """Whether two holdouts are of the same time in the same partitions, or have the same rows.
+
+    A late row, or another filter, makes other rows of the same evidence.
+    """
+    same = one.partitions == other.partitions and _overlap(one.range, other.range)
     return same or one.digest == other.digest
+
+
+def _overlap(one: Range, other: Range) -> bool:
+    ends = one.to, other.to
+    return all(
+        begin is None or begin < end
+        for begin, end in zip((other.from_, one.from_), ends, strict=True)
+    )
