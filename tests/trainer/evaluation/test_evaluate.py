@@ -2,23 +2,57 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
+from trainer.evaluation.conftest import Shop, commit_bert, with_window
 
 from springtide_api.contract import TERMINATION_LIMIT, Result
 from springtide_api.update.model import Optimise
 from springtide_judging.bounds import numbers
 from springtide_trainer.artifact import manifest
 from springtide_trainer.artifact.models import load
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows
 from springtide_trainer.errors import Refused
+from springtide_trainer.evaluation.datasets import EvaluationDataset
 from springtide_trainer.optimise import form
 from springtide_trainer.stages.termination_message import compact
 from springtide_trainer.storage import local_path
+from springtide_trainer.tasks.classification import Classification
+from springtide_trainer.tasks.metrics.classification import value
+
+MARGIN = {"absolute": "0.5"}
+
+
+@dataclass
+class Features(Shop):
+    """The shop with a template of these features in place of texts."""
+
+    read: tuple[str, ...] = ()
+
+    @property
+    def template(self) -> str:
+        return " ".join(f"{{{name}}}" for name in self.read)
+
+    def recipe(self, **asked: Any) -> dict[str, Any]:
+        made = super().recipe(**asked)
+        columns = made["data"]["source"]["columns"]
+        del columns["text"], columns["textPair"]
+        columns |= {"features": list(self.read), "template": self.template}
+        return made
+
+    def model(self, seed: int) -> Any:
+        read, labels = list(self.read), ["no", "yes"]
+        rendered = {"features": read, "template": self.template, "labels": labels}
+        return commit_bert(
+            self.home, seed, outputs=2, preprocess=Preprocess(max_length=32, **rendered)
+        )
 
 
 def test_candidate_and_live_are_measured_on_the_same_rows(shop) -> None:
@@ -150,6 +184,63 @@ def test_a_historical_dataset_without_rows_has_undefined_metrics(shop) -> None:
         ],
     )
     assert out.rules[1] == ("kept", *[None] * 11, 0, 0)
+    page = (shop.report(out) / "report.html").read_text()
+    assert '<span class="tag Pass">Pass</span></h1>' in page
+    assert page.count('class="tag none">skipped') == 1
+    assert "Inconclusive</span>" not in page
+
+
+def test_rows_from_before_a_column_was_read_are_scored_without_it(shop) -> None:
+    """A feature was added to the recipe, and reserved rows of earlier windows lack it."""
+    before, after = (
+        with_window(Features(**vars(shop), read=read), "2026-06-01T00:00:00Z")
+        for read in (("query", "item"), ("query", "list", "item"))
+    )
+    candidate, live = after.model(11), before.model(12)
+    shards = [before.window.manifest, after.window.manifest]
+    for job, historical in (("old", shards[:1]), ("both", shards)):
+        out = after.evaluate(
+            candidate,
+            live,
+            job=f"columns-{job}",
+            historical=historical,
+            datasets=[
+                {"name": "holdout", "role": "Holdout"},
+                {"name": "old", "role": "Historical"},
+            ],
+            rules=[
+                {"name": "floor", "metric": "auc", "min": "0.55"},
+                {"name": "kept", "metric": "auc", "dataset": "old", "maxRegression": MARGIN},
+            ],
+        )
+        kept = numbers(out.rules[1])
+        assert math.isfinite(kept.delta.low)
+        assert kept.entities > 0
+
+
+def test_rows_from_before_there_was_a_group_have_no_metrics_of_groups() -> None:
+    group = pa.array([None, "first", "first"], pa.string())
+    named = {"label": ["yes", "no", "yes"], "entity": ["a", "b", "c"], "group": group}
+    rows = EvaluationDataset("old", "Historical", "", pa.table(named)).encoded(
+        Classification(["no", "yes"])
+    )
+    shares = np.array([[0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    assert rows.group is None
+    assert math.isnan(value("ndcg@10", rows, shares))
+    assert value("auc", rows, shares) == 1
+
+
+def test_a_feature_that_live_reads_cannot_be_removed(shop) -> None:
+    """A comparison without it would be unfair: live was trained to read it."""
+    after, before = (
+        with_window(Features(**vars(shop), read=read), "2026-06-01T00:00:00Z")
+        for read in (("query", "item"), ("query", "list", "item"))
+    )
+    with pytest.raises(Refused) as refused:
+        after.evaluate(after.model(13), before.model(14), job="removed")
+    failure = refused.value.failure
+    assert (failure.reason, failure.field) == ("MissingColumn", "spec.data.source.columns.features")
+    assert "rows of dataset 'holdout' have no ['list'], and the live model" in failure.message
 
 
 @pytest.mark.survives(

@@ -29,6 +29,9 @@ def test_the_report_shows_rule_numbers_bound_interval_and_counts(described) -> N
     assert page.count("<svg") == 2
     assert page.count('class="tag Pass"') == 3
     assert f"{described['datasets'][0]['entities']} entities" in page
+    assert page.count("trivial baseline 0.5000") == len(described["rules"])
+    unknown = render(described | {"trivial_baseline": [None] * len(described["rules"])})
+    assert '<span class="range">trivial baseline' not in unknown
     assert "Left out" not in page
     window = described["window"] | {"excluded_generations": [4, 6], "excluded_rows": 1200}
     left_out = "1,200 rows that generations served before they were rolled back: 4, 6"

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from springtide_trainer.artifact.preprocess import Preprocess
 from springtide_trainer.data.snapshots.frozen_rows import (
+    FEATURE,
     FREEZE_AGAIN,
     MANIFEST,
     codes,
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from springtide_api.contract import EvaluateInput
     from springtide_api.generation.spec import Recipe
     from springtide_api.update.gate import Dataset
     from springtide_trainer.tasks.task import Labels
 
+TEXTS = ("text", "text_pair")
 MAX_HISTORICAL_ROWS = 100_000
 """Maximum reserved rows to score: whole entities, sampled by hash, the same in every run."""
 
@@ -58,8 +63,13 @@ class EvaluationDataset:
             empty = np.empty(0, dtype=np.int64)
             return EncodedRows(empty, empty, empty)
         label = labels.encode(self.table["label"], f"rows of dataset {self.name!r}")
-        group = codes(self.table["group"])[0] if "group" in self.table.column_names else None
-        return EncodedRows(label, codes(self.table["entity"])[0], group)
+        return EncodedRows(label, codes(self.table["entity"])[0], self._groups())
+
+    def _groups(self) -> NDArray[np.int64] | None:
+        """Return the group of each row; None where some have none, as of before it was a column."""
+        assert self.table is not None
+        known = "group" in self.table.column_names and not self.table["group"].null_count
+        return codes(self.table["group"])[0] if known else None
 
     def counts(self, labels: Labels) -> Counter[str]:
         """Count the rows of each label."""
@@ -81,7 +91,7 @@ def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> Eval
             return EvaluationDataset(dataset.name, "Holdout", digest, table, folder)
         case "Historical":
             shards = [local_path(uri, only=part_files("reserved")) for uri in given.historical]
-            return _historical(dataset.name, shards)
+            return _historical(dataset.name, shards, _read_columns(recipe))
         case "Guardrail":
             table = read_guardrail(recipe, dataset.uri or "", dataset.name)
             own = recipe.data.source.columns.entity is None
@@ -90,8 +100,20 @@ def read_dataset(dataset: Dataset, given: EvaluateInput, recipe: Recipe) -> Eval
             return EvaluationDataset(dataset.name, "Guardrail", digest, table)
 
 
-def _historical(name: str, folders: Sequence[Path]) -> EvaluationDataset:
-    """Concatenate the shards; the digest is the one of the list of their digests."""
+def _read_columns(recipe: Recipe) -> list[str]:
+    """Return the columns of frozen rows that the model of a recipe reads."""
+    made = Preprocess.of(recipe)
+    return [f"{FEATURE}{name}" for name in made.features] or made.inputs
+
+
+def _historical(name: str, folders: Sequence[Path], read: Sequence[str]) -> EvaluationDataset:
+    """Concatenate the shards; the digest is the one of the list of their digests.
+
+    Args:
+        name: Name of the dataset.
+        folders: The shards.
+        read: Columns that the candidate reads. Shards may be older than some of them.
+    """
     digests = [digest_of(folder.name) for folder in folders]
     tables = [
         _verified(folder, digest, "reserved")
@@ -100,10 +122,20 @@ def _historical(name: str, folders: Sequence[Path]) -> EvaluationDataset:
     if not sum(len(table) for table in tables):
         return EvaluationDataset(name, "Historical", "", None)
     digest = f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
-    table = _sample_entities(
-        pa.concat_tables(tables, promote_options="default"), MAX_HISTORICAL_ROWS
-    )
+    table = _with_inputs(pa.concat_tables(tables, promote_options="default"), read)
+    table = _sample_entities(table, MAX_HISTORICAL_ROWS)
     return EvaluationDataset(name, "Historical", digest, table)
+
+
+def _with_inputs(table: pa.Table, read: Sequence[str]) -> pa.Table:
+    """Fill in the inputs that rows lack: an empty text, as where the source has no value."""
+    kept = [name for name in table.column_names if name in TEXTS or name.startswith(FEATURE)]
+    for name in dict.fromkeys([*kept, *read]):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), pa.string()))
+        filled = pc.fill_null(table[name], "")
+        table = table.set_column(table.column_names.index(name), name, filled)
+    return table
 
 
 def _sample_entities(table: pa.Table, max_rows: int) -> pa.Table:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -23,6 +23,10 @@ from springtide_judging.bounds import (
     three_valued,
 )
 from springtide_judging.rules import judge_rule, overall
+
+if TYPE_CHECKING:
+    from springtide_api.update.gate import Rule
+    from springtide_judging.rules import Judged
 
 WIDTH = 200
 """Width of the plot of an interval in pixels."""
@@ -77,14 +81,10 @@ def signed(value: float | None) -> str:
 
 def _rules(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return for each rule its result, its bounds and a plot of each bound."""
-    gate, baseline = Gate.model_validate(results["gate"]), results["baseline"] is not None
-    rows, on_holdout = _measured(results), _on_holdout(results)
     made = []
-    for rule in gate.rules:
-        row = rows.get(rule.name) or Numbers(rule.name)
+    for rule, row, evaluated in _judged(results):
         bounds = [*absolute_bounds(rule, row.candidate)]
-        bounds += comparison_bounds(rule, row) if baseline else []
-        evaluated = judge_rule(rule, row, baseline=baseline, on_holdout=rule.dataset in on_holdout)
+        bounds += comparison_bounds(rule, row) if results["baseline"] is not None else []
         made.append(
             {
                 "rule": rule,
@@ -97,15 +97,24 @@ def _rules(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _overall(results: dict[str, Any]) -> str:
+    return overall([evaluated for _, _, evaluated in _judged(results) if evaluated is not None])
+
+
+def _judged(results: dict[str, Any]) -> list[tuple[Rule, Numbers, Judged | None]]:
+    """Decide each rule as the gate does; None for one that is left out."""
     gate, baseline = Gate.model_validate(results["gate"]), results["baseline"] is not None
     rows, on_holdout = _measured(results), _on_holdout(results)
-    evaluated = [
-        judge_rule(
-            rule, rows.get(rule.name), baseline=baseline, on_holdout=rule.dataset in on_holdout
-        )
-        for rule in gate.rules
-    ]
-    return overall([each for each in evaluated if each is not None])
+    datasets = results["datasets"]
+    empty = {each["name"] for each in datasets if each["role"] == "Historical" and not each["rows"]}
+    made = []
+    for rule in gate.rules:
+        row, evaluated = rows.get(rule.name), None
+        if rule.dataset not in empty:
+            evaluated = judge_rule(
+                rule, row, baseline=baseline, on_holdout=rule.dataset in on_holdout
+            )
+        made.append((rule, row or Numbers(rule.name), evaluated))
+    return made
 
 
 def _measured(results: dict[str, Any]) -> dict[str, Numbers]:

@@ -16,6 +16,7 @@ from springtide_trainer.artifact.models import predict
 from springtide_trainer.artifact.token_cache import Key, Place, cached
 from springtide_trainer.artifact.tokens import CHUNK, collect, encode
 from springtide_trainer.data.snapshots.frozen_rows import inputs
+from springtide_trainer.errors import Refused
 from springtide_trainer.evaluation import predicted_tokens
 from springtide_trainer.evaluation.comparison import Scores
 from springtide_trainer.evaluation.predicted_tokens import PredictedTokens
@@ -140,7 +141,11 @@ def score_rows(
 
     `observe` is called after each batch with the number of rows scored, by all models together.
     `divisor` is that of `score_all`.
+
+    Raises:
+        Refused: MissingColumn, a model reads a column that the rows lack.
     """
+    _check_columns(dataset, models)
     tokens: dict[Key, Tokens] = {}
     done, found = 0, []
     for model in models:
@@ -153,6 +158,22 @@ def score_rows(
         found.append(Scored(scores, PredictedTokens.of(tokens[key]) if predicts else None))
         done += len(scores)
     return found
+
+
+def _check_columns(dataset: EvaluationDataset, models: Sequence[Scorer]) -> None:
+    """Refuse rows without a column that a model reads, such as live a feature that was removed."""
+    if dataset.table is None:
+        return
+    known = inputs(dataset.table.slice(0, 0))
+    for model in models:
+        if missing := [name for name in model.preprocess.inputs if name not in known]:
+            raise Refused(
+                "MissingColumn",
+                f"rows of dataset {dataset.name!r} have no {missing}, and the live model, or "
+                "another one that is compared, reads them: name them in features again; template "
+                "may leave them out",
+                "spec.data.source.columns.features",
+            )
 
 
 def _reporting(progress: Progress, before: int) -> Callable[[int], None]:
