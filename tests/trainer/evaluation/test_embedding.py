@@ -54,15 +54,21 @@ def weights(folder: Path, seed: int) -> Path:
     return folder / QUERY_WEIGHTS
 
 
-def make_model(home: Home, queries: int, documents: int) -> CommittedArtifact:
+def make_model(
+    home: Home, queries: int, documents: int, *, max_length: int = 32
+) -> CommittedArtifact:
     """Commit a random bi-encoder."""
     options = EmbeddingOptions(vectors=Vectors(dimensions=32))
-    folder = home.path / "tmp" / f"model-{queries}-{documents}"
+    folder = home.path / "tmp" / f"model-{queries}-{documents}-{max_length}"
     shutil.copyfile(weights(folder.with_suffix(".other"), documents), _in(folder, DOCUMENT_WEIGHTS))
     weights(folder, queries)
     tokenizer().save_pretrained(folder)
     Preprocess(
-        text="query", text_pair="item", max_length=32, task="Embedding", embedding=options
+        text="query",
+        text_pair="item",
+        max_length=max_length,
+        task="Embedding",
+        embedding=options,
     ).write(folder)
     return manifest.commit(folder, home)
 
@@ -119,13 +125,16 @@ def evaluated(search: Search, job: str, **asked: Any) -> EvaluateOutput:
         return evaluate(run, search.home, tmp)
 
 
-def plain_values(search: Search, made: CommittedArtifact) -> dict[str, float]:
-    """Search the holdout's documents one query after the other."""
+def plain_values(
+    search: Search, made: CommittedArtifact, index: CommittedArtifact | None = None
+) -> dict[str, float]:
+    """Search the holdout's documents, as `index` makes their vectors, one query after the other."""
     rows = pq.read_table(local_path(search.window.manifest) / "holdout.parquet").to_pylist()
     scorer = load(local_path(made.uri), made.digest)
     texts = {row["label"]: row["text_pair"] for row in rows}
     names = list(texts)
-    vectors = scorer.predict_documents([(text, None) for text in texts.values()])
+    maker = load(local_path(index.uri), index.digest) if index else scorer
+    vectors = maker.predict_documents([(text, None) for text in texts.values()])
     places = []
     for row in rows:
         (query,) = scorer.predict([(row["text"], None)])
@@ -178,6 +187,21 @@ def test_models_with_one_model_of_documents_share_the_vectors_of_a_dataset(
     live = search.other if documents == 2 else make_model(search.home, 3, documents)
     search.evaluate(search.knowing, live, job=f"shared-{documents}", rules=RULES[:2])
     assert len(called) == len(set(called)) == times
+
+
+def test_shared_documents_are_cut_as_in_the_index_of_live(search):
+    """maxLength was raised: the index still has the vectors of the shorter texts."""
+    live = make_model(search.home, 3, 2, max_length=6)
+    made = search.evaluate(search.knowing, live, job="longer", rules=RULES[:2])
+    numbers = measured(made)
+    for of, expected in (
+        ("candidate", plain_values(search, search.knowing, live)),
+        ("live", plain_values(search, live)),
+    ):
+        found = {name: getattr(row, of).value for name, row in numbers.items()}
+        assert found["useful"] == pytest.approx(expected["recall@5"], abs=1e-4)
+        assert found["better"] == pytest.approx(expected["mrr"], abs=1e-4)
+    assert plain_values(search, search.knowing) != plain_values(search, search.knowing, live)
 
 
 def test_a_model_that_finds_nothing_is_rejected(search):

@@ -106,7 +106,7 @@ def score_all(
         observe = _reporting(progress, done)
         made = score_rows(dataset, by, scratch=scratch, observe=observe, divisor=divisor)
         done += sum(len(each.predictions) for each in made)
-        search = Search(dataset)
+        search = Search(dataset, by)
         found.append(
             [_searched(search, *each, divisor).of(each[1]) for each in zip(made, by, strict=True)]
         )

@@ -1,7 +1,8 @@
 """Searches the documents of a dataset by the vectors of its queries, as a live index would.
 
 The documents are those of all rows of the dataset. Models with the same model of documents share
-their vectors: those of a candidate whose queries alone were trained are those of the live index.
+their vectors: those of a candidate whose queries alone were trained are those of the live index,
+whose texts are cut as the live model cuts them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 from springtide_trainer.tasks.metrics import retrieval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from springtide_trainer.artifact.models import Scorer
@@ -24,10 +27,12 @@ class Search:
 
     Args:
         dataset: The rows.
+        models: The models that search them: the candidate, then live, then the reference.
     """
 
-    def __init__(self, dataset: EvaluationDataset) -> None:
+    def __init__(self, dataset: EvaluationDataset, models: Sequence[Scorer]) -> None:
         self._dataset = dataset
+        self._models = [*models[1:], *models[:1]]
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
     def ranks(
@@ -47,7 +52,8 @@ class Search:
         identity = model.task.encode(table["label"], f"rows of dataset {self._dataset.name!r}")
         newest, of_row = retrieval.newest_rows(identity)
         if (known := model.documents.digest) not in self._vectors:
+            maker = next(m for m in self._models if m.documents and m.documents.digest == known)
             texts = table["text_pair"].take(newest).to_pylist()
-            pairs = model.preprocess.render_documents(texts)
-            self._vectors[known] = model.predict_documents(pairs, batch_size)
+            pairs = maker.preprocess.render_documents(texts)
+            self._vectors[known] = maker.predict_documents(pairs, batch_size)
         return retrieval.ranks(queries, self._vectors[known], of_row)
