@@ -21,7 +21,6 @@ from springtide_judging.bounds import Interval, Numbers, better
 from springtide_judging.rules import judge_rule
 from springtide_trainer.evaluation.comparison import Scores, measure
 from springtide_trainer.evaluation.confidence_intervals import (
-    MAX_SAMPLES,
     MIN_TAIL_SAMPLES,
     Resampling,
     expanded_tail,
@@ -35,6 +34,7 @@ SIZES = (2, 3, 5, 10, 30, 100, 1000)
 METRICS = ("log_loss", "accuracy", "auc", "ndcg@10")
 ROWS = 4
 """Rows of an entity."""
+MOST_SAMPLES = 20_000
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def simulate(
 def _samples(entities: int) -> int:
     """Draw enough for the expanded percentile where the default would not do."""
     tail = expanded_tail(0.05, entities)
-    return int(min(max(2000, np.ceil(MIN_TAIL_SAMPLES / max(tail, 1e-9))), MAX_SAMPLES))
+    return int(min(max(2000, np.ceil(MIN_TAIL_SAMPLES / max(tail, 1e-9))), MOST_SAMPLES))
 
 
 def _holdout(

@@ -67,13 +67,23 @@ def test_an_extreme_bound_has_twenty_samples_beyond_it_or_is_undefined() -> None
     needed = samples_for(10, three_looks)
     assert needed * expanded_tail(0.05 / 3, 10) == pytest.approx(20, rel=1e-3)
     assert samples_for(1000, three_looks) == 2000
-    assert samples_for(10, Resampling(2000, confidence=0.9999)) == MAX_SAMPLES
+    assert samples_for(10, Resampling(2000, confidence=0.9999)) == 2000
+    assert samples_for(10, Resampling(2000, confidence=1 - 1e-15)) == 2000
 
     rows, taste = clustered(np.random.default_rng(1), 12, 3)
     scores = two(sigmoid(taste))
     own, _, _ = compare("log_loss", rows, scores, scores, Resampling(300, confidence=0.9999))
     assert np.isfinite(own.value)
     assert np.isnan([own.low, own.high]).all()
+
+
+def test_a_confidence_of_999_in_1000_decides_from_a_hundred_entities_on() -> None:
+    rows, taste = clustered(np.random.default_rng(1), 200, 2)
+    by = Resampling(confidence=1 - 0.001 / 3)
+    assert 20_000 < samples_for(100, by) <= MAX_SAMPLES
+    good, bad = two(sigmoid(1.5 * taste)), two(sigmoid(-1.5 * taste))
+    _, _, delta = compare("log_loss", rows, good, bad, by)
+    assert delta.low < delta.value < delta.high < 0
 
 
 def test_models_without_a_discordant_entity_have_bounds_for_unseen_entities() -> None:

@@ -33,8 +33,9 @@ MIN_ENTITIES = 10
 decides on so few."""
 SAME = 1e-12
 """Difference of two values that is a rounding error."""
-MAX_SAMPLES = 20_000
-"""A bound that needs more samples is undefined."""
+MAX_SAMPLES = 100_000
+"""A bound that needs more samples is undefined. From 100 contributing entities on, none does up to
+a confidence of 0.999 that three interim analyses share."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,16 @@ def expanded_tail(alpha: float, entities: int) -> float:
 
 
 def samples_for(entities: int, by: Resampling) -> int:
-    """Return the number of samples that the bounds need for this number of entities."""
+    """Return the number of samples that the bounds need for this number of entities.
+
+    Where that is more than MAX_SAMPLES, none are drawn in vain.
+    """
     if entities < MIN_ENTITIES:
         return by.samples
     tail = expanded_tail(1 - by.confidence, entities)
-    return max(by.samples, min(ceil(MIN_TAIL_SAMPLES / tail), MAX_SAMPLES))
+    if tail * MAX_SAMPLES < MIN_TAIL_SAMPLES:
+        return by.samples
+    return max(by.samples, ceil(MIN_TAIL_SAMPLES / tail))
 
 
 def estimate(found: Resampled, *, entities: int, by: Resampling, biased: bool = False) -> Estimate:
