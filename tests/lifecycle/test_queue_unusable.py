@@ -68,7 +68,9 @@ def test_a_generation_whose_kueue_goes_away_before_its_job_waits_for_it() -> Non
     world.kueue = MISSING
     for _ in range(3):
         passes(world, HOUR)
-    assert [n for n in world.jobs if "-evaluate-" in n] == [name]
+    evaluation = world.generation(2).status.evaluation
+    assert (evaluation.attempt, evaluation.failed_attempts) == (2, 1)
+    assert not [each for each in world.jobs if "-evaluate-" in each]
     assert (world.update.status.phase, world.condition("Stalled").reason) == (
         "Queued",
         "KueueMissing",
