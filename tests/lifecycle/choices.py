@@ -46,6 +46,16 @@ RETENTIONS = st.sampled_from(
         {"ewc": {"strength": "100"}, "replay": {}},
     ]
 )
+INCONCLUSIVE = st.sampled_from(
+    [
+        {},
+        *({"onInconclusive": {"type": kind}} for kind in ("Hold", "Reject")),
+        *(
+            {"onInconclusive": {"type": "ExtendHoldout", "extendHoldout": analyses}}
+            for analyses in ({"maxInterimAnalyses": 1}, {"maxInterimAnalyses": 2}, {})
+        ),
+    ]
+)
 INT8 = {"quantization": "Int8Dynamic"}
 PRUNED = [{"pruning": {"sparsity": share}} for share in ("0.3", "0.5")]
 COMPUTES = st.sampled_from(

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
 
 
-MAX_INTERIM_ANALYSES = 3
 WAITS_FOR_DATA = {"ExtendHoldout", "TooFewEntities"}
 ENDS_A_HOLD = {"quarantine", "retry", "reject"}
 NOT_EVALUATED = {"Orphaned", "SpecChanged"}
@@ -38,6 +37,14 @@ def in_progress(g: ModelGeneration) -> bool:
     ):
         return False
     return not (status.artifact and status.artifact.head == "Seeded")
+
+
+def most_analyses(g: ModelGeneration) -> int:
+    """How many interim analyses it may have: one where an inconclusive one rejects it."""
+    asked = g.spec.recipe.gate.on_inconclusive
+    if asked.type == "Reject":
+        return 1
+    return asked.extend_holdout.max_interim_analyses if asked.extend_holdout else 3
 
 
 def of_another_version(g: ModelGeneration) -> bool:

@@ -9,6 +9,7 @@ from hypothesis.stateful import precondition, rule
 from lifecycle.choices import (
     COMPUTES,
     FORMS,
+    INCONCLUSIVE,
     LIMITS,
     METHODS,
     RETENTIONS,
@@ -27,6 +28,7 @@ class PeopleHistory(History):
         rate=st.sampled_from(["1e-5", "2e-5"]),
         margin=st.sampled_from(["0.01", "0.05"]),
         least=st.sampled_from([None, 300]),
+        inconclusive=INCONCLUSIVE,
         method=METHODS,
         retention=RETENTIONS,
         compute=COMPUTES,
@@ -37,6 +39,7 @@ class PeopleHistory(History):
         rate: str,
         margin: str,
         least: int | None,
+        inconclusive: dict[str, Any],
         method: dict[str, Any],
         retention: dict[str, Any],
         compute: dict[str, Any],
@@ -46,10 +49,11 @@ class PeopleHistory(History):
         floor = {key: each for key, each in floor.items() if key != "minEntities"}
         floor |= {"minEntities": least} if least else {}
         rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
+        approval = {k: v for k, v in self.world.spec["gate"].items() if k == "approval"}
         hyperparameters = {"learningRate": rate}
         asked = {"hyperparameters": hyperparameters, "compute": compute, "limits": limits}
         edited = training(method, retention, **asked)
-        self.world.edit(training=edited, gate={**self.world.spec["gate"], "rules": rules})
+        self.world.edit(training=edited, gate={"rules": rules, **inconclusive, **approval})
 
     @rule(compute=COMPUTES, limits=LIMITS)
     def gpus_and_their_budget_are_edited(

@@ -18,6 +18,7 @@ from lifecycle.invariants_of_analyses import AnalysisInvariants
 from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_canaries import CanaryInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
+from lifecycle.invariants_of_gates import GateInvariants
 from lifecycle.invariants_of_gpus import GpuInvariants
 from lifecycle.invariants_of_holdbacks import HoldbackInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
@@ -71,6 +72,7 @@ class Invariants(
     AnalysisInvariants,
     RouteInvariants,
     WarmPodInvariants,
+    GateInvariants,
     GpuInvariants,
     HoldbackInvariants,
     QueueInvariants,

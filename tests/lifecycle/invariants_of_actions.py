@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isclose, isfinite
 from typing import TYPE_CHECKING
 
 from lifecycle.generation_facts import (
-    MAX_INTERIM_ANALYSES,
     accepted,
     bakes,
     digest_of,
     in_progress,
     live_of,
+    most_analyses,
     pinned_of,
 )
 from lifecycle.invariants_of_runs import as_observed
@@ -129,8 +129,8 @@ class ActionInvariants:
         self, start: StartJob, g: ModelGeneration, evaluation: EvaluationStatus
     ) -> None:
         asked, holdout = start.run.evaluate, evaluation.holdouts[-1]
-        assert evaluation.interim_analyses < MAX_INTERIM_ANALYSES
-        assert asked.confidence >= 1 - 0.05 / MAX_INTERIM_ANALYSES - 1e-9
+        assert evaluation.interim_analyses < most_analyses(g)
+        assert isclose(asked.confidence, 1 - 0.05 / most_analyses(g))
         assert asked.holdout.digest == holdout.digest
         assert asked.candidate.digest == g.status.artifact.served_digest
         for rule in g.spec.recipe.gate.rules:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle.generation_facts import (
-    MAX_INTERIM_ANALYSES,
     accepted,
     digest_of,
     held,
     in_progress,
     last_written,
     live_of,
+    most_analyses,
     through,
 )
 
@@ -62,7 +62,7 @@ class StateInvariants:
         assert evaluation.interim_analyses == sum(
             holdout.interim_analyses for holdout in evaluation.holdouts
         )
-        assert evaluation.interim_analyses <= MAX_INTERIM_ANALYSES
+        assert evaluation.interim_analyses <= most_analyses(g)
         for holdout in evaluation.holdouts:
             assert holdout.outcome in {"Decided", "Inconclusive"} or holdout.interim_analyses == 0
             assert not data or not set(holdout.partitions) & set(data.partitions)
@@ -89,6 +89,7 @@ class StateInvariants:
         if after.rollout.promoted_at and not before.rollout.promoted_at and new.spec.data:
             self.released -= set(new.spec.data.partitions)
         self.check_analyses(before.evaluation, after.evaluation)
+        self.an_inconclusive_analysis_ends_as_the_gate_says(old, new)
         self.check_bake(old, new)
         self.gpu_seconds_grow(old, new)
 
@@ -124,11 +125,13 @@ class StateInvariants:
 
     def interim_analyses_are_shared_by_all_evaluations_of_a_holdout(self) -> None:
         spent: dict[tuple[str, ...], int] = {}
+        most: dict[tuple[str, ...], int] = {}
         for g in self.ours():
             for holdout in g.status.evaluation.holdouts if g.status.evaluation else ():
                 rows = tuple(holdout.partitions)
                 spent[rows] = spent.get(rows, 0) + holdout.interim_analyses
-        assert max(spent.values(), default=0) <= MAX_INTERIM_ANALYSES, spent
+                most[rows] = max(most.get(rows, 0), most_analyses(g))
+        assert all(count <= most[rows] for rows, count in spent.items()), spent
 
     def check_at_rest(self) -> None:
         status, generations = self.world.update.status, self.ours()

@@ -13,6 +13,7 @@ from lifecycle.choices import (
     BAKES,
     COMPUTES,
     FORMS,
+    INCONCLUSIVE,
     LIMITS,
     METHODS,
     REFUSABLE,
@@ -64,6 +65,7 @@ class Life(
         compute=COMPUTES,
         limits=LIMITS,
         window=WINDOWS,
+        inconclusive=INCONCLUSIVE,
     )
     def some_history(
         self,
@@ -81,11 +83,13 @@ class Life(
         compute: dict[str, Any],
         limits: dict[str, int],
         window: dict[str, int],
+        inconclusive: dict[str, Any],
     ) -> None:
         spec = with_columns({**SPEC, **TWO_TARGETS} if two else SPEC, **columns)
         trained = training(method, retention, compute=compute, limits=limits)
         spec |= {"training": trained, "history": history, "serving": serving}
         spec["rollout"] = {**spec["rollout"], **strategy}
+        spec["gate"] = {**spec["gate"], **inconclusive}
         spec["data"] = {**spec["data"], "window": window}
         self.world = World(spec=spec, seeded=seeded)
         self.world.training_rows_of_a_month, self.world.rows_of_a_month = 2500, 1500
