@@ -71,6 +71,9 @@ def _answer(world: World, start: StartJob) -> Result:
             return Result(**shared)
 
 
+UNKNOWN_QUALITY = 0.60
+"""AUC of a model that was never a candidate: an initial one."""
+
 LABELLED = PseudoLabelled(offered=50, used=30, classes={"0": 10, "1": 20})
 
 
@@ -269,7 +272,7 @@ def _to_reference(world: World, start: StartJob, own: float) -> list[tuple | Non
     asked, half = start.run.evaluate, 1.645 * world.error
     if asked.reference is None:
         return []
-    then = world.qualities[asked.reference.digest]
+    then = world.qualities.get(asked.reference.digest, UNKNOWN_QUALITY)
     delta = own - then
     return [
         (then, delta, delta - half, delta + half) if rule.max_cumulative_regression else None

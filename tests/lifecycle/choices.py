@@ -56,6 +56,9 @@ INCONCLUSIVE = st.sampled_from(
         ),
     ]
 )
+CUMULATIVE = st.sampled_from([None, "0.02", "0.2"])
+"""Margins of a rule that compares with evaluation.reference; None: no such rule."""
+EVALUATIONS = st.sampled_from([{}, {}, *({"reference": {"generation": n}} for n in (1, 77))])
 INT8 = {"quantization": "Int8Dynamic"}
 PRUNED = [{"pruning": {"sparsity": share}} for share in ("0.3", "0.5")]
 COMPUTES = st.sampled_from(
@@ -111,6 +114,25 @@ STRATEGIES: list[dict[str, Any]] = [
     ),
 ]
 """Weights that two pods express."""
+
+
+def gate(
+    before: dict[str, Any],
+    inconclusive: dict[str, Any],
+    cumulative: str | None,
+    margin: str = "0.01",
+    least: int | None = None,
+) -> dict[str, Any]:
+    """A gate with these values, and the approval of the one before."""
+    floor, not_worse, *_ = before["rules"]
+    floor = {key: each for key, each in floor.items() if key != "minEntities"}
+    floor |= {"minEntities": least} if least else {}
+    rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
+    if cumulative:
+        lasting = {"maxCumulativeRegression": {"absolute": cumulative}}
+        rules.append({"name": "lasting", "metric": floor["metric"], **lasting})
+    approval = {key: each for key, each in before.items() if key == "approval"}
+    return {"rules": rules, **inconclusive, **approval}
 
 
 def training(method: dict[str, Any], retention: dict[str, Any], **others: object) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from lifecycle.choices import (
     COMPUTES,
+    CUMULATIVE,
+    EVALUATIONS,
     FORMS,
     INCONCLUSIVE,
     LIMITS,
@@ -16,6 +18,7 @@ from lifecycle.choices import (
     TRIGGERS,
     VERBS,
     WINDOWS,
+    gate,
     training,
 )
 from lifecycle.history import History
@@ -29,6 +32,8 @@ class PeopleHistory(History):
         margin=st.sampled_from(["0.01", "0.05"]),
         least=st.sampled_from([None, 300]),
         inconclusive=INCONCLUSIVE,
+        cumulative=CUMULATIVE,
+        evaluation=EVALUATIONS,
         method=METHODS,
         retention=RETENTIONS,
         compute=COMPUTES,
@@ -40,20 +45,18 @@ class PeopleHistory(History):
         margin: str,
         least: int | None,
         inconclusive: dict[str, Any],
+        cumulative: str | None,
+        evaluation: dict[str, Any],
         method: dict[str, Any],
         retention: dict[str, Any],
         compute: dict[str, Any],
         limits: dict[str, int],
     ) -> None:
-        floor, not_worse = self.world.spec["gate"]["rules"]
-        floor = {key: each for key, each in floor.items() if key != "minEntities"}
-        floor |= {"minEntities": least} if least else {}
-        rules = [floor, {**not_worse, "maxRegression": {"absolute": margin}}]
-        approval = {k: v for k, v in self.world.spec["gate"].items() if k == "approval"}
         hyperparameters = {"learningRate": rate}
         asked = {"hyperparameters": hyperparameters, "compute": compute, "limits": limits}
         edited = training(method, retention, **asked)
-        self.world.edit(training=edited, gate={"rules": rules, **inconclusive, **approval})
+        rules = gate(self.world.spec["gate"], inconclusive, cumulative, margin, least)
+        self.world.edit(training=edited, gate=rules, evaluation=evaluation)
 
     @rule(compute=COMPUTES, limits=LIMITS)
     def gpus_and_their_budget_are_edited(

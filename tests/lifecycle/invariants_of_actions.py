@@ -199,6 +199,7 @@ class ActionInvariants:
             holdout = (new.evaluation or old.evaluation).holdouts[-1]
             (job,) = [job for job in seen.jobs if job.name == old.evaluation.job]
             self.results_pass_the_rules(before, holdout, job)
+            self.superiority_is_what_was_measured(job.result.evaluate, new.evaluation)
         if new.rollout.step_started_at and not old.rollout.step_started_at:
             self.nothing_starts_while_it_is_frozen(seen)
             assert accepted(before)
@@ -264,6 +265,7 @@ class ActionInvariants:
                 assert all(map(isfinite, row[7:10]))
                 assert row[8] > -float(rule.max_regression.absolute)
             if rule.max_cumulative_regression and baseline:
+                assert g.spec.reference, "nothing to compare with"
                 assert output.reference_digest == g.spec.reference.digest
                 compared = output.versus_reference[rules.index(rule)]
                 assert compared[2] > -float(rule.max_cumulative_regression.absolute)

@@ -67,10 +67,7 @@ class RunInvariants:
             compared = head == "Trained" and not started and not parent.status.retired_reason
         served = Ancestor(name=spec.parent.name, digest=parent.status.artifact.served_digest)
         assert spec.baseline == (served if compared else None)
-        if spec.reference:
-            referred = next(g for g in seen.generations if g.metadata.name == spec.reference.name)
-            assert referred.status.rollout.promoted_at or (not current and referred is parent)
-            assert referred.status.artifact.served_digest == spec.reference.digest
+        self.the_reference_is_the_pinned_one_or_the_last_that_was_proven_better(seen, spec)
         self.historical_shards_are_those_of_the_ancestors(data.historical, parent)
 
     def historical_shards_are_those_of_the_ancestors(

@@ -12,6 +12,8 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from lifecycle.choices import (
     BAKES,
     COMPUTES,
+    CUMULATIVE,
+    EVALUATIONS,
     FORMS,
     INCONCLUSIVE,
     LIMITS,
@@ -23,6 +25,7 @@ from lifecycle.choices import (
     TRAFFIC,
     TRIGGERS,
     WINDOWS,
+    gate,
     training,
 )
 from lifecycle.declared import SPEC, TWO_TARGETS, with_columns
@@ -66,6 +69,8 @@ class Life(
         limits=LIMITS,
         window=WINDOWS,
         inconclusive=INCONCLUSIVE,
+        cumulative=CUMULATIVE,
+        evaluation=EVALUATIONS,
     )
     def some_history(
         self,
@@ -84,12 +89,14 @@ class Life(
         limits: dict[str, int],
         window: dict[str, int],
         inconclusive: dict[str, Any],
+        cumulative: str | None,
+        evaluation: dict[str, Any],
     ) -> None:
         spec = with_columns({**SPEC, **TWO_TARGETS} if two else SPEC, **columns)
         trained = training(method, retention, compute=compute, limits=limits)
         spec |= {"training": trained, "history": history, "serving": serving}
         spec["rollout"] = {**spec["rollout"], **strategy}
-        spec["gate"] = {**spec["gate"], **inconclusive}
+        spec |= {"gate": gate(spec["gate"], inconclusive, cumulative), "evaluation": evaluation}
         spec["data"] = {**spec["data"], "window": window}
         self.world = World(spec=spec, seeded=seeded)
         self.world.training_rows_of_a_month, self.world.rows_of_a_month = 2500, 1500

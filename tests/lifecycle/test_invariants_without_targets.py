@@ -8,7 +8,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
-from lifecycle.choices import INCONCLUSIVE, METHODS, RETENTIONS, SCORES, TRIGGERS, training
+from lifecycle.choices import (
+    CUMULATIVE,
+    EVALUATIONS,
+    INCONCLUSIVE,
+    METHODS,
+    RETENTIONS,
+    SCORES,
+    TRIGGERS,
+    gate,
+    training,
+)
 from lifecycle.declared import WITHOUT_TARGETS
 from lifecycle.history import OperatorHistory
 from lifecycle.history_of_data import DataHistory
@@ -35,6 +45,8 @@ class LifeWithoutTargets(DataHistory, JobHistory, PeopleHistory, OtherHistory, O
         history=st.sampled_from([{}, {"generations": 2, "rejected": 1}]),
         rollback=st.sampled_from([{}, {"quarantineWindow": True}, {"freezeAfter": 1}]),
         inconclusive=INCONCLUSIVE,
+        cumulative=CUMULATIVE,
+        evaluation=EVALUATIONS,
     )
     def some_history(
         self,
@@ -46,10 +58,12 @@ class LifeWithoutTargets(DataHistory, JobHistory, PeopleHistory, OtherHistory, O
         history: dict[str, int],
         rollback: dict[str, Any],
         inconclusive: dict[str, Any],
+        cumulative: str | None,
+        evaluation: dict[str, Any],
     ) -> None:
         spec = {**WITHOUT_TARGETS, "training": training(method, retention), "history": history}
         spec["rollout"] = {"targets": [], "rollback": rollback}
-        spec["gate"] = {**spec["gate"], **inconclusive}
+        spec |= {"gate": gate(spec["gate"], inconclusive, cumulative), "evaluation": evaluation}
         self.world = World(spec=spec, seeded=seeded)
         self.checks = Invariants(self.world)
         for score in scores[:months]:
