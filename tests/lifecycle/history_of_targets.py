@@ -49,6 +49,24 @@ class TargetHistory(History):
             self.world.targets[name] = replace(target, **changes[kind])
         self.settle()
 
+    @rule(
+        data=st.data(),
+        to=st.sampled_from(["another", "another", "the first"]),
+        ready=st.booleans(),
+        minutes=st.sampled_from([0, 1, 11]),
+    )
+    def the_owner_changes_the_pod_template(
+        self, data: st.DataObject, to: str, ready: bool, minutes: int
+    ) -> None:
+        """Or undoes that; its pods get ready, or not."""
+        name = self.a_target(data)
+        self.world.pods_ready = ready
+        self.world.change_template(name, digest(f"{to} template of {name}"))
+        self.settle()
+        self.world.now += timedelta(minutes=minutes)
+        self.world.finish_rollouts()
+        self.settle()
+
     @precondition(lambda self: self.world.served)
     @rule(data=st.data(), minutes=st.sampled_from([1, 6, 11]))
     def a_serving_pod_crashes(self, data: st.DataObject, minutes: int) -> None:

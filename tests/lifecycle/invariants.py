@@ -23,6 +23,7 @@ from lifecycle.invariants_of_gpus import GpuInvariants
 from lifecycle.invariants_of_holdbacks import HoldbackInvariants
 from lifecycle.invariants_of_lineage import LineageInvariants
 from lifecycle.invariants_of_notifications import NotificationInvariants
+from lifecycle.invariants_of_owners import OwnerInvariants
 from lifecycle.invariants_of_people import PeopleInvariants
 from lifecycle.invariants_of_pins import PinInvariants
 from lifecycle.invariants_of_queues import QueueInvariants
@@ -65,6 +66,7 @@ class Invariants(
     ConditionInvariants,
     LineageInvariants,
     BakeInvariants,
+    OwnerInvariants,
     PeopleInvariants,
     PinInvariants,
     NotificationInvariants,
@@ -170,6 +172,7 @@ class Invariants(
         self.no_canary_outlives_its_rollout(seen, write)
         self.a_route_is_recorded_as_withdrawn_once_it_is(seen, write)
         self.check_analysis(seen, write)
+        self.an_owners_change_is_no_evidence(seen, write)
 
     def check_target_write(
         self,

@@ -14,6 +14,7 @@ from lifecycle.generation_facts import (
     most_analyses,
     pinned_of,
 )
+from lifecycle.invariants_of_owners import all_available
 from lifecycle.invariants_of_runs import as_observed
 
 from springtide_api.schema import duration
@@ -217,7 +218,7 @@ class ActionInvariants:
             for target in seen.targets:
                 assert target.digest == old.artifact.served_digest
                 assert target.number == before.spec.number
-                assert target.available >= 1
+                assert all_available(target)
             self.a_bake_begins_with_the_promotion(seen, new)
             data = before.spec.data
             quarantined = {

@@ -116,6 +116,7 @@ class ConditionInvariants:
                 yield from self.reasons_of_target(target, there)
             yield from self.reasons_of_canary_edits(there)
             yield from self.reasons_of_warm_pods(there)
+            yield from self.reasons_of_owners(there)
         yield from self.reasons_of_generations(there)
         yield from self.reasons_of_queues()
         yield from self.reasons_of_bake(there)

@@ -102,6 +102,9 @@ class Life(
         self.world.training_rows_of_a_month, self.world.rows_of_a_month = 2500, 1500
         self.world.measured, self.world.per_minute = {"errors": 0.01}, dict(TRAFFIC)
         self.checks = Invariants(self.world)
+        for name in self.world.targets:
+            self.world.templates[name] = digest(f"the first template of {name}")
+            self.world.create_target(name)
         for number, score in enumerate(scores[:months]):
             if number == months - 1:  # with a generation to return to, if there are three months
                 self.world.edit(rollout={**spec["rollout"], **bake})

@@ -118,6 +118,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         self.attempts_recorded: set[str] = set()
         """Names of Jobs whose uid was written to a status: they must never be created again."""
         self.targets: dict[str, ObservedTarget] = {}
+        self.templates: dict[str, str] = {}
+        """Digests of the pod templates in the manifests of the targets' owners."""
         for target in self.update.spec.rollout.targets:
             self.create_target(target.target_ref.name)
         self.canaries: dict[str, ObservedCanary] = {}

@@ -41,9 +41,18 @@ class Changes:
         """Create the Deployment from its owner's manifest."""
         targets = self.update.spec.rollout.targets
         target = next(each for each in targets if each.target_ref.name == name)
-        self.targets[name] = ObservedTarget(
-            target=target, uid=self._uid(), has_container=True, desired=2, settled=True, version="1"
-        )
+        known = {"has_container": True, "desired": 2, "settled": True, "version": "1"}
+        template = self.templates.get(name)
+        self.targets[name] = ObservedTarget(target, self._uid(), template=template, **known)
+
+    def change_template(self, name: str, template: str, by: str = "kubectl-edit") -> None:
+        """Let the owner change the pod template: new pods start, and old ones stay until then."""
+        self.templates[name], target = template, self.targets[name]
+        if target.uid and target.template != template:
+            changes = {"template": template, "changed_by": by, "trouble": "", "stalled": ""}
+            pods = {"complete": not target.desired, "updated": 0, "failing": 0, "ready": None}
+            changes |= {**pods, "old": target.desired}
+            self.targets[name] = replace(target, **changes)
 
     def create_target_of(self, declared: dict, *, desired: int = 2) -> None:
         """Create a Deployment that is not a target yet."""
