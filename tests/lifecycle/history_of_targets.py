@@ -67,6 +67,23 @@ class TargetHistory(History):
         self.world.finish_rollouts()
         self.settle()
 
+    @rule(data=st.data(), how=st.sampled_from(["renamed", "renamed", "back", "back", "followed"]))
+    def the_container_is_renamed_or_comes_back(self, data: st.DataObject, how: str) -> None:
+        """In the Deployment; or the spec follows."""
+        name, rollout = self.a_target(data), self.world.spec["rollout"]
+        if how == "followed":
+            there = self.world.containers.get(name, "server")
+            targets = [
+                each | {"container": there} if each["targetRef"]["name"] == name else each
+                for each in rollout["targets"]
+            ]
+            self.world.edit(rollout=rollout | {"targets": targets})
+        else:
+            to = "server" if how == "back" else "model"
+            template = "the first template" if how == "back" else "the template with model"
+            self.world.rename_container(name, to, digest(f"{template} of {name}"))
+        self.settle()
+
     @precondition(lambda self: self.world.served)
     @rule(data=st.data(), minutes=st.sampled_from([1, 6, 11]))
     def a_serving_pod_crashes(self, data: st.DataObject, minutes: int) -> None:

@@ -184,9 +184,11 @@ class Invariants(
             return
         if isinstance(action, ApplyCanary):
             self.a_canary_runs_the_candidate_in_its_steps_alone(seen, action)
+            self.only_usable_targets_are_written(seen, action)
             return
         self.no_target_is_written_unless_the_mode_says_so(seen, action)
         if isinstance(action, Serve):
+            self.only_usable_targets_are_written(seen, action)
             self.only_an_accepted_generation_is_served(seen, action)
             self.nothing_rejected_is_applied(seen, action)
             self.nothing_else_is_served_while_pinned(seen, action)

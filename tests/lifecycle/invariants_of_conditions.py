@@ -196,6 +196,8 @@ class ConditionInvariants:
         if not target.uid:
             yield "no Deployment"
             return
+        if not target.has_container:
+            yield "no container of that name"
         if target.foreign_manager:
             yield "another field manager"
         served = {g.status.artifact.served_digest for g in there if g.status.artifact}
@@ -224,8 +226,9 @@ class ConditionInvariants:
         return bool(ENDS_A_HOLD & set(asked) or left_out)
 
     def _targets(self) -> list[ObservedTarget]:
-        named = self.world.update.spec.rollout.targets
-        return [self.world.targets[each.target_ref.name] for each in named]
+        world = self.world
+        named = world.update.spec.rollout.targets
+        return [world.as_declared(world.targets[each.target_ref.name], each) for each in named]
 
 
 def _returns(generation: ModelGeneration) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from springtide_api.objects import ModelGeneration
     from springtide_operator.lifecycle.state.observation import Observation
     from springtide_operator.lifecycle.state.observed import ObservedTarget
-    from springtide_operator.lifecycle.state.plan import WriteGeneration
+    from springtide_operator.lifecycle.state.plan import ApplyCanary, Serve, WriteGeneration
 
 
 class OwnerInvariants:
@@ -35,9 +35,20 @@ class OwnerInvariants:
             steps = old.step is not None and old.steps_ended_at is None
             here = (t for t in seen.targets if steps or _serves(before, t))
             by_pods = "(rollout.deadline)" in new.rollback_reason
+            assert not by_pods or all(map(_is_usable, seen.targets)), "its deadline does not run"
             assert not (by_pods and list(_changing(here, old))), "these may be pods of the change"
         if begun and new.weight_seen_at and not old.weight_seen_at:
             self._canaries_have_the_owners_template(seen)
+
+    def only_usable_targets_are_written(
+        self, seen: Observation, action: Serve | ApplyCanary
+    ) -> None:
+        (target,) = [
+            t
+            for t in (*seen.targets, *seen.removed_targets)
+            if t.target.target_ref.name == action.target.target_ref.name
+        ]
+        assert _is_usable(target)
 
     def _canaries_have_the_owners_template(self, seen: Observation) -> None:
         made_from = {c.name: c.made_from for c in seen.canaries if c.ours}
@@ -56,6 +67,11 @@ class OwnerInvariants:
             here = (t for t in self._targets() if _serves(g, t))
             for target in _changing(here, rollout):
                 yield f"a change of {target.target.target_ref.name} is not finished"
+
+
+def _is_usable(target: ObservedTarget) -> bool:
+    """Whether there is a target, with its container, and of no other update."""
+    return bool(target.uid) and target.has_container and not target.deleting
 
 
 def _changing(

@@ -129,6 +129,9 @@ class Life(
     def everything_is_put_in_order(self) -> None:
         self.world.resume_watches()
         self.some_writes_are_refused(set(), False, False)
+        for each in self.world.spec["rollout"]["targets"]:
+            name, container = each["targetRef"]["name"], each["container"]
+            self.world.rename_container(name, container, digest(f"the first template of {name}"))
         for name, target in list(self.world.targets.items()):
             if not target.uid:
                 self.world.create_target(name)

@@ -120,6 +120,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         self.targets: dict[str, ObservedTarget] = {}
         self.templates: dict[str, str] = {}
         """Digests of the pod templates in the manifests of the targets' owners."""
+        self.containers: dict[str, str] = {}
+        """Names of the containers there, where a target's is not as the spec names it."""
         for target in self.update.spec.rollout.targets:
             self.create_target(target.target_ref.name)
         self.canaries: dict[str, ObservedCanary] = {}
@@ -215,7 +217,7 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
             generations=tuple(generations),
             jobs=tuple(readable),
             targets=tuple(
-                replace(view["targets"][each.target_ref.name], target=each)
+                self.as_declared(view["targets"][each.target_ref.name], each)
                 for each in update.spec.rollout.targets
             ),
             removed_targets=tuple(

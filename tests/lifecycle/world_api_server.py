@@ -255,6 +255,8 @@ class ApiServer:
         foreign = target.digest is not None and target.digest not in self.served
         if target.uid != serve.target_uid:
             raise Conflict
+        if not self.as_declared(target, serve.target).has_container:
+            raise Conflict  # a container without an image
         forced = serve.force_at_version == target.version
         if serve.serving and not forced and (target.foreign_manager or foreign):
             raise Conflict

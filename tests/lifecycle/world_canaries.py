@@ -26,6 +26,7 @@ class Canaries:
         observed = (action.target_uid, action.template)
         if not target.uid or observed != (target.uid, target.template or ""):
             return False
+        assert self.as_declared(target, action.target).has_container, "seen with its template"
         if (there.deployment.uid if there else "") != action.uid:
             self._observe_own_write("canaries", action.name)
             return False

@@ -41,7 +41,9 @@ class Changes:
         """Create the Deployment from its owner's manifest."""
         targets = self.update.spec.rollout.targets
         target = next(each for each in targets if each.target_ref.name == name)
-        known = {"has_container": True, "desired": 2, "settled": True, "version": "1"}
+        there = self.containers.get(name, target.container)
+        known = {"has_container": there == target.container, "containers": (there,)}
+        known |= {"desired": 2, "settled": True, "version": "1"}
         template = self.templates.get(name)
         self.targets[name] = ObservedTarget(target, self._uid(), template=template, **known)
 
@@ -53,6 +55,20 @@ class Changes:
             pods = {"complete": not target.desired, "updated": 0, "failing": 0, "ready": None}
             changes |= {**pods, "old": target.desired}
             self.targets[name] = replace(target, **changes)
+
+    def rename_container(self, name: str, to: str, template: str) -> None:
+        """Let the owner name the container otherwise: it has none of our variables then."""
+        self.containers[name], target = to, self.targets[name]
+        if target.uid and target.containers != (to,):
+            gone = {"containers": (to,), "digest": None, "uri": None, "foreign_manager": ""}
+            self.targets[name] = replace(target, **gone)
+        self.change_template(name, template)
+
+    def as_declared(self, target: ObservedTarget, declared: Target) -> ObservedTarget:
+        """A Deployment as it is read for a target of the spec."""
+        there = target.containers
+        has_container = declared.container in there if there else target.has_container
+        return replace(target, target=declared, has_container=has_container)
 
     def create_target_of(self, declared: dict, *, desired: int = 2) -> None:
         """Create a Deployment that is not a target yet."""
