@@ -84,6 +84,23 @@ class TargetHistory(History):
             self.world.rename_container(name, to, digest(f"{template} of {name}"))
         self.settle()
 
+    @rule(data=st.data(), serves=st.booleans())
+    def another_update_claims_a_target(self, data: st.DataObject, serves: bool) -> None:
+        name = self.a_target(data)
+        if self.world.targets[name].uid:
+            self.world.claim_by_another(name, serves=serves)
+        self.settle()
+
+    @precondition(lambda self: "other" in self.claims())
+    @rule(fields=st.sampled_from([True, True, False]))
+    def the_claim_of_another_update_is_freed(self, fields: bool) -> None:
+        for name in self.world.targets:
+            self.world.free_claim(name, fields=fields)
+        self.settle()
+
+    def claims(self) -> set[str]:
+        return {target.claimed_by for target in self.world.targets.values()}
+
     @precondition(lambda self: self.world.served)
     @rule(data=st.data(), minutes=st.sampled_from([1, 6, 11]))
     def a_serving_pod_crashes(self, data: st.DataObject, minutes: int) -> None:

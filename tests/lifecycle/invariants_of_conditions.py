@@ -196,8 +196,7 @@ class ConditionInvariants:
         if not target.uid:
             yield "no Deployment"
             return
-        if not target.has_container:
-            yield "no container of that name"
+        yield from self.reasons_of_use(target)
         if target.foreign_manager:
             yield "another field manager"
         served = {g.status.artifact.served_digest for g in there if g.status.artifact}
@@ -208,8 +207,6 @@ class ConditionInvariants:
         recent = [at for at in again if self.world.now - at < timedelta(hours=1)]
         if target.digest is None and live_of(there) and len(recent) == 3:
             yield "fields removed too often"
-        if target.paused:
-            yield "paused"
         if target.desired == 0 and any(
             _rolls(g) and not g.status.rollout.rollback_reason for g in there
         ):

@@ -56,6 +56,15 @@ class OwnerInvariants:
             name = canary_name(target.target.target_ref.name)
             assert made_from[name] == (target.template or "")
 
+    def reasons_of_use(self, target: ObservedTarget) -> Iterator[str]:
+        """Why a Deployment that is there cannot be used as it is."""
+        if target.claimed_by not in {"", "shop"}:
+            yield "another update"
+        if not target.has_container:
+            yield "no container of that name"
+        if target.paused:
+            yield "paused"
+
     def reasons_of_owners(self, there: list[ModelGeneration]) -> Iterator[str]:
         """A change that keeps a rollout from its end: it is undone, or its pods get ready."""
         for g in filter(in_progress, there):
@@ -71,7 +80,8 @@ class OwnerInvariants:
 
 def _is_usable(target: ObservedTarget) -> bool:
     """Whether there is a target, with its container, and of no other update."""
-    return bool(target.uid) and target.has_container and not target.deleting
+    there = bool(target.uid) and target.has_container and not target.deleting
+    return there and target.claimed_by in {"", "shop"}
 
 
 def _changing(

@@ -135,8 +135,9 @@ class Life(
         for name, target in list(self.world.targets.items()):
             if not target.uid:
                 self.world.create_target(name)
+            self.world.free_claim(name, fields=True)
             target = replace(self.world.targets[name], paused=False, desired=2, foreign_manager="")
-            if target.digest == digest("theirs"):
+            if target.digest in {digest("theirs"), digest("of another update")}:
                 target = replace(target, digest=None, number=None)
             self.world.targets[name] = target
         self.world.canary_pods_ready = True

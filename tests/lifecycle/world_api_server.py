@@ -257,6 +257,8 @@ class ApiServer:
             raise Conflict
         if not self.as_declared(target, serve.target).has_container:
             raise Conflict  # a container without an image
+        if target.claimed_by not in {"", "shop"}:
+            raise Conflict  # another field manager has the label
         forced = serve.force_at_version == target.version
         if serve.serving and not forced and (target.foreign_manager or foreign):
             raise Conflict

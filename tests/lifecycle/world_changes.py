@@ -64,6 +64,22 @@ class Changes:
             self.targets[name] = replace(target, **gone)
         self.change_template(name, template)
 
+    def claim_by_another(self, name: str, *, serves: bool) -> None:
+        """Let another update claim a Deployment, by its label alone or by serving on it."""
+        changes: dict[str, object] = {"claimed_by": "other"}
+        if serves:
+            changes |= {"digest": digest("of another update"), "number": 7}
+            changes |= {"uri": "file:///models/other", "foreign_manager": "springtide-other"}
+        self.targets[name] = replace(self.targets[name], **changes)
+
+    def free_claim(self, name: str, *, fields: bool) -> None:
+        """Let a user remove the label of another update, and its variables where it set some."""
+        target = self.targets[name]
+        if target.claimed_by == "other":
+            gone = {"digest": None, "number": None, "uri": None, "foreign_manager": ""}
+            changes = gone if fields and target.foreign_manager else {}
+            self.targets[name] = replace(target, claimed_by="", **changes)
+
     def as_declared(self, target: ObservedTarget, declared: Target) -> ObservedTarget:
         """A Deployment as it is read for a target of the spec."""
         there = target.containers
