@@ -21,10 +21,10 @@ from lifecycle.choices import (
     gate,
     training,
 )
-from lifecycle.history import History
+from lifecycle.history_of_decisions import DecisionHistory
 
 
-class PeopleHistory(History):
+class PeopleHistory(DecisionHistory):
     """What users do to an update and its generations."""
 
     @rule(
@@ -77,35 +77,10 @@ class PeopleHistory(History):
         self.world.edit(serving=serving)
         self.settle()
 
-    @rule(approval=st.sampled_from(["Auto", "Manual"]))
-    def approval_is_switched(self, approval: str) -> None:
-        self.world.edit(gate={**self.world.spec["gate"], "approval": approval})
-        self.settle()
-
     @rule(embedding=st.sampled_from([None, {"trainTower": "Query"}, {"trainTower": "Both"}]))
     def the_trained_tower_is_switched(self, embedding: dict[str, str] | None) -> None:
         self.world.edit(model={**self.world.spec["model"], "embedding": embedding})
         self.settle()
-
-    @rule(mode=st.sampled_from(["Enforce", "Observe", "TrainOnly"]))
-    def the_mode_is_switched(self, mode: str) -> None:
-        self.world.edit(mode=mode)
-        self.settle()
-
-    @precondition(lambda self: self.world.generations)
-    @rule(data=st.data(), decision=st.sampled_from(["Approved", "Rejected"]), early=st.booleans())
-    def a_person_decides_on_a_generation(
-        self, data: st.DataObject, decision: str, early: bool
-    ) -> None:
-        """As the API server admits it, or in the moment in which something else is written."""
-        there = self.world.generations.items()
-        waiting = [name for name, g in there if g.status.verdict == "Accepted"]
-        name = data.draw(st.sampled_from(sorted(waiting or self.world.generations)))
-        free = self.world.generations[name].spec.approval is None
-        if early and free and not self.world.generations[name].status.rollout.promoted_at:
-            self.world.set_approval(name, decision)
-        else:
-            self.world.decide_on_approval(name, decision)
 
     @rule(trigger=st.sampled_from(TRIGGERS))
     def the_trigger_is_edited(self, trigger: dict[str, object]) -> None:

@@ -13,6 +13,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.generation_facts import bakes, in_progress, live_of, promotions
 from lifecycle.history import OperatorHistory
+from lifecycle.history_of_decisions import DecisionHistory
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
@@ -35,7 +36,11 @@ WARM: dict[str, Any] = {"bake": {"duration": "20m"}, "rollback": {"keepWarm": Tr
 HELD: dict[str, Any] = {"bake": {"duration": "20m", "holdback": 10}, "analysis": ANALYSIS}
 MORE: dict[str, Any] = {**HELD, "bake": {"duration": "20m", "holdback": 30}}
 ASKED: dict[str, Any] = {**HELD, "rollback": {"automatic": False}}
-BAKES: list[dict[str, Any]] = [WARM, HELD, HELD | WARM | {"bake": HELD["bake"]}, MORE, ASKED, {}]
+FREEZING: dict[str, Any] = {**WARM, "rollback": {"keepWarm": True, "freezeAfter": 1}}
+BAKES: list[dict[str, Any]] = [
+    *(WARM, HELD, HELD | WARM | {"bake": HELD["bake"]}, MORE, ASKED),
+    *(FREEZING, {"rollback": {"freezeAfter": 1}}, {}),
+]
 TRAFFIC = {"canary": (2, 100), "live": (18, 900), "previous": (2, 100)}
 """Bad and all requests of each side in a minute."""
 REFUSABLE = [
@@ -63,7 +68,7 @@ def routed(
     return {**kept, "targets": targets, "strategy": strategy, **baking}
 
 
-class RoutedLife(OperatorHistory):
+class RoutedLife(DecisionHistory, OperatorHistory):
     """An update with generation 1 live and generation 2 accepted, behind a route of two rules.
 
     In half of the histories generation 2 was promoted, too.
@@ -221,13 +226,13 @@ class RoutedLife(OperatorHistory):
     def the_bake_ends(self, how: str, ready: bool) -> None:
         """By a rollback whose pods may not get ready yet, or by a user."""
         world, live = self.world, live_of(list(self.world.generations.values()))
-        world.pods_ready, self.tokens = ready, self.tokens + 1
+        world.pods_ready = ready
         if how == "pods":
             world.crash_a_pod()
             self.time_passes(11)
         else:
             verb = "rollback" if how == "request" else "promote"
-            world.ask(f"{verb}.g{live.spec.number}@{self.tokens}")
+            self.request(f"{verb}.g{live.spec.number}")
         self.settle()
 
     @rule(ready=st.booleans())
@@ -245,12 +250,10 @@ class RoutedLife(OperatorHistory):
             self.world.delete_generation(g.metadata.name)
         self.settle()
 
-    @rule(verb=st.sampled_from(["rollback", "retry", "quarantine"]))
+    @rule(verb=st.sampled_from(["rollback", "retry", "quarantine", "unfreeze"]))
     def a_user_requests(self, verb: str) -> None:
-        self.tokens += 1
         newest = max(g.spec.number for g in self.world.generations.values())
-        named = verb if verb == "quarantine" else f"{verb}.g{newest}"
-        self.world.ask(f"{named}@{self.tokens}")
+        self.request(verb if verb in {"quarantine", "unfreeze"} else f"{verb}.g{newest}")
         self.settle()
 
     @rule(number=st.sampled_from([None, None, 1, 2]))
@@ -278,7 +281,7 @@ class RoutedLife(OperatorHistory):
         world.refusing, world.route_problem, world.endpoints_follow = {}, "", True
         world.canary_pods_ready = world.pods_ready = True
         world.pin(None)
-        world.edit(suspend=False)
+        world.edit(suspend=False, mode="Enforce", gate=world.spec["gate"] | {"approval": "Auto"})
         stepping = any(
             g.status.rollout.step and not g.status.rollout.promoted_at
             for g in world.generations.values()
