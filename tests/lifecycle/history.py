@@ -24,7 +24,11 @@ class History(RuleBasedStateMachine):
 
     def settle(self) -> None:
         self.world.settle()
-        if not self.world.stalled_watches:
+        if self.world.stalled_watches:
+            return
+        if self.world.update.metadata.deletion_timestamp:
+            self.checks.check_deletion_at_rest()
+        else:
             self.checks.check_at_rest()
 
     def a_target(self, data: st.DataObject) -> str:

@@ -99,6 +99,7 @@ class PeopleHistory(DecisionHistory):
         self.world.pin(data.draw(st.sampled_from([None, *known, *known, 3, 99])))
         self.settle()
 
+    @precondition(lambda self: not self.world.update.metadata.deletion_timestamp)
     @rule(cascade=st.booleans())
     def the_update_is_restored_from_git(self, cascade: bool) -> None:
         self.world.recreate(cascade=cascade)

@@ -18,6 +18,7 @@ from lifecycle.invariants_of_analyses import AnalysisInvariants
 from lifecycle.invariants_of_bakes import BakeInvariants
 from lifecycle.invariants_of_canaries import CanaryInvariants
 from lifecycle.invariants_of_conditions import ConditionInvariants
+from lifecycle.invariants_of_deletions import DeletionInvariants
 from lifecycle.invariants_of_gates import GateInvariants
 from lifecycle.invariants_of_gpus import GpuInvariants
 from lifecycle.invariants_of_holdbacks import HoldbackInvariants
@@ -74,6 +75,7 @@ class Invariants(
     AnalysisInvariants,
     RouteInvariants,
     WarmPodInvariants,
+    DeletionInvariants,
     GateInvariants,
     GpuInvariants,
     HoldbackInvariants,
@@ -127,6 +129,7 @@ class Invariants(
         world.on_action, world.check = self.check_action, self.check_world
 
     def check_action(self, seen: Observation, action: Action) -> None:
+        self.a_deletion_only_undoes(seen, action)
         match action:
             case CreateGeneration(name, spec) if name not in self.world.generations:
                 assert self.world.stalled_watches or not [

@@ -35,7 +35,7 @@ class OwnerInvariants:
             steps = old.step is not None and old.steps_ended_at is None
             here = (t for t in seen.targets if steps or _serves(before, t))
             by_pods = "(rollout.deadline)" in new.rollback_reason
-            assert not by_pods or all(map(_is_usable, seen.targets)), "its deadline does not run"
+            assert not by_pods or all(map(is_usable, seen.targets)), "its deadline does not run"
             assert not (by_pods and list(_changing(here, old))), "these may be pods of the change"
         if begun and new.weight_seen_at and not old.weight_seen_at:
             self._canaries_have_the_owners_template(seen)
@@ -48,7 +48,7 @@ class OwnerInvariants:
             for t in (*seen.targets, *seen.removed_targets)
             if t.target.target_ref.name == action.target.target_ref.name
         ]
-        assert _is_usable(target)
+        assert is_usable(target)
 
     def _canaries_have_the_owners_template(self, seen: Observation) -> None:
         made_from = {c.name: c.made_from for c in seen.canaries if c.ours}
@@ -78,7 +78,7 @@ class OwnerInvariants:
                 yield f"a change of {target.target.target_ref.name} is not finished"
 
 
-def _is_usable(target: ObservedTarget) -> bool:
+def is_usable(target: ObservedTarget) -> bool:
     """Whether there is a target, with its container, and of no other update."""
     there = bool(target.uid) and target.has_container and not target.deleting
     return there and target.claimed_by in {"", "shop"}

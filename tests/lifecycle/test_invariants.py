@@ -31,6 +31,7 @@ from lifecycle.choices import (
 from lifecycle.declared import SPEC, TWO_TARGETS, with_columns
 from lifecycle.history import OperatorHistory
 from lifecycle.history_of_data import DataHistory
+from lifecycle.history_of_deletions import DeletionHistory
 from lifecycle.history_of_jobs import JobHistory
 from lifecycle.history_of_others import OtherHistory
 from lifecycle.history_of_people import PeopleHistory
@@ -46,6 +47,7 @@ class Life(
     TargetHistory,
     TrafficHistory,
     PeopleHistory,
+    DeletionHistory,
     OtherHistory,
     OperatorHistory,
 ):
@@ -149,6 +151,7 @@ class Life(
                 self.world.suspend_by_another(name, suspend=False)
         self.world.edit(suspend=False, trigger=TRIGGERS[0], mode="Enforce")
         self.world.pin(None)
+        self.a_deletion_ends()
         self.world.rounds(6)
         self.checks.check_at_rest()
         self.checks.without_a_pin_the_targets_return_to_live()

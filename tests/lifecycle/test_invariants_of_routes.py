@@ -14,6 +14,7 @@ from lifecycle.declared import SPEC, TWO_TARGETS
 from lifecycle.generation_facts import bakes, in_progress, live_of, promotions
 from lifecycle.history import OperatorHistory
 from lifecycle.history_of_decisions import DecisionHistory
+from lifecycle.history_of_deletions import DeletionHistory
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
@@ -68,7 +69,7 @@ def routed(
     return {**kept, "targets": targets, "strategy": strategy, **baking}
 
 
-class RoutedLife(DecisionHistory, OperatorHistory):
+class RoutedLife(DecisionHistory, DeletionHistory, OperatorHistory):
     """An update with generation 1 live and generation 2 accepted, behind a route of two rules.
 
     In half of the histories generation 2 was promoted, too.
@@ -282,6 +283,7 @@ class RoutedLife(DecisionHistory, OperatorHistory):
         world.canary_pods_ready = world.pods_ready = True
         world.pin(None)
         world.edit(suspend=False, mode="Enforce", gate=world.spec["gate"] | {"approval": "Auto"})
+        self.a_deletion_ends()
         stepping = any(
             g.status.rollout.step and not g.status.rollout.promoted_at
             for g in world.generations.values()

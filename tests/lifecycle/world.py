@@ -266,7 +266,10 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         self.stalled_watches = {}
 
     def step(self) -> Plan:
-        """Decide once and carry it out."""
+        """Decide once and carry it out; about an update that is gone, nothing is decided."""
+        if self.is_gone:
+            self.plan = Plan((), (), self.update.status, wake_after=None)
+            return self.plan
         seen = replace(self.seen(), now=self.now)
         self.plan = plan = decide(seen, self.now)
         assert plan == decide(seen, self.now), "the same facts must give the same plan"
@@ -296,12 +299,12 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
 
     def repeat(self) -> None:
         """Execute the last plan again, whatever happened since."""
-        if self.last is not None:
+        if self.last is not None and not self.is_gone:
             self.execute(*self.last)
 
     def decide_on_old_observation(self) -> None:
         """Decide on the observation before the last writes, as a second operator would."""
-        if self.last is not None:
+        if self.last is not None and not self.is_gone:
             last = self.last
             old = replace(last[0], now=self.now)
             self.execute(old, decide(old, self.now))
@@ -309,6 +312,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
 
     def crash_after(self, written: int) -> None:
         """Decide once and stop after this many writes of the plan, before the status."""
+        if self.is_gone:
+            return
         seen = replace(self.seen(), now=self.now)
         for action in decide(seen, self.now).actions[:written]:
             if self._refuses(action):

@@ -67,7 +67,7 @@ class ApiServer:
     def _write_update_status(self, seen: Observation, plan: Plan) -> None:
         if plan.status in (seen.update.status, self.update.status):
             return
-        if self.update.metadata.uid != seen.update.metadata.uid:
+        if self.update.metadata.uid != seen.update.metadata.uid or self.is_gone:
             raise Conflict
         if self.update.status != seen.update.status:
             self._observe_own_write("update", "shop")

@@ -287,6 +287,16 @@ class Changes:
         rollout = {k: v for k, v in self.spec["rollout"].items() if k != "pin"}
         self.edit(rollout=rollout | ({} if number is None else {"pin": {"generation": number}}))
 
+    def delete(self) -> None:
+        """Delete the update: it is gone at once, or when the operator removes its finalizer."""
+        self._meta(deletion_timestamp=self.now)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the update was deleted, and no finalizer holds it."""
+        metadata = self.update.metadata
+        return metadata.deletion_timestamp is not None and not metadata.finalizers
+
     def recreate(self, *, cascade: bool = True) -> None:
         """Delete the update and apply it again; without cascade its Jobs continue unowned."""
         left = {} if cascade else self.jobs
