@@ -34,6 +34,7 @@ from lifecycle.history_of_data import DataHistory
 from lifecycle.history_of_deletions import DeletionHistory
 from lifecycle.history_of_jobs import JobHistory
 from lifecycle.history_of_others import OtherHistory
+from lifecycle.history_of_owners import OwnerHistory
 from lifecycle.history_of_people import PeopleHistory
 from lifecycle.history_of_targets import TargetHistory
 from lifecycle.history_of_traffic import TrafficHistory
@@ -44,6 +45,7 @@ from lifecycle.world import World, digest
 class Life(
     DataHistory,
     JobHistory,
+    OwnerHistory,
     TargetHistory,
     TrafficHistory,
     PeopleHistory,
@@ -131,17 +133,14 @@ class Life(
     def everything_is_put_in_order(self) -> None:
         self.world.resume_watches()
         self.some_writes_are_refused(set(), False, False)
-        for each in self.world.spec["rollout"]["targets"]:
-            name, container = each["targetRef"]["name"], each["container"]
-            self.world.rename_container(name, container, digest(f"the first template of {name}"))
         for name, target in list(self.world.targets.items()):
             if not target.uid:
                 self.world.create_target(name)
-            self.world.free_claim(name, fields=True)
             target = replace(self.world.targets[name], paused=False, desired=2, foreign_manager="")
-            if target.digest in {digest("theirs"), digest("of another update")}:
+            if target.digest == digest("theirs"):
                 target = replace(target, digest=None, number=None)
             self.world.targets[name] = target
+        self.owners_put_all_in_order()
         self.world.canary_pods_ready = True
         self.world.recover_pods()
         self.world.measured, self.world.prometheus_answers = {"errors": 0.01}, True

@@ -15,6 +15,7 @@ from lifecycle.generation_facts import bakes, in_progress, live_of, promotions
 from lifecycle.history import OperatorHistory
 from lifecycle.history_of_decisions import DecisionHistory
 from lifecycle.history_of_deletions import DeletionHistory
+from lifecycle.history_of_owners import OwnerHistory
 from lifecycle.invariants import Invariants
 from lifecycle.world import MONTHS, World, digest
 
@@ -69,7 +70,7 @@ def routed(
     return {**kept, "targets": targets, "strategy": strategy, **baking}
 
 
-class RoutedLife(DecisionHistory, DeletionHistory, OperatorHistory):
+class RoutedLife(DecisionHistory, DeletionHistory, OwnerHistory, OperatorHistory):
     """An update with generation 1 live and generation 2 accepted, behind a route of two rules.
 
     In half of the histories generation 2 was promoted, too.
@@ -91,8 +92,8 @@ class RoutedLife(DecisionHistory, DeletionHistory, OperatorHistory):
         self.world.per_minute = dict(TRAFFIC)
         self.checks = Invariants(self.world)
         for name, target in self.world.targets.items():
-            target = replace(target, desired=9, template=digest(name))
-            self.world.targets[name] = target
+            template = self.world.templates[name] = digest(f"the first template of {name}")
+            self.world.targets[name] = replace(target, desired=9, template=template)
         self.world.create_routes()
         self.world.settle()
         self.world.months = [*MONTHS[:2]]
@@ -282,6 +283,7 @@ class RoutedLife(DecisionHistory, DeletionHistory, OperatorHistory):
         world.refusing, world.route_problem, world.endpoints_follow = {}, "", True
         world.canary_pods_ready = world.pods_ready = True
         world.pin(None)
+        self.owners_put_all_in_order()
         world.edit(suspend=False, mode="Enforce", gate=world.spec["gate"] | {"approval": "Auto"})
         self.a_deletion_ends()
         stepping = any(
