@@ -130,6 +130,18 @@ def test_an_update_deleted_in_a_rollout_leaves_values_of_other_clients(change: d
     assert change.get("foreign_manager", "") in event.message
 
 
+def test_an_update_deleted_in_a_rollout_leaves_a_target_that_another_update_claims() -> None:
+    """It was claimed by its label alone, so it still runs what is rolled back."""
+    world = deleted_in_a_roll()
+    world.claim_by_another("ranker", serves=False)
+    said = []
+    for _ in range(4):
+        said += [event for event in world.step().events if event.reason == "RollbackIncomplete"]
+    assert world.target.number == 2
+    assert world.update.metadata.finalizers == ()
+    assert "Deployment ranker (MODEL_DIGEST=" in said[0].message
+
+
 def test_an_update_deleted_in_a_rollout_rolls_back_what_it_can() -> None:
     world = World(spec={**SPEC, **TWO_TARGETS})
     world.settle()

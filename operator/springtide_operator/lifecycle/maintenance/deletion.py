@@ -28,6 +28,7 @@ from springtide_operator.lifecycle.rollout.rollback import (
 )
 from springtide_operator.lifecycle.rollout.rollback_decision import decide_rollback
 from springtide_operator.lifecycle.rollout.rollout_status import with_rollout
+from springtide_operator.lifecycle.rollout.target_facts import claimed_by_another
 from springtide_operator.lifecycle.state.generations import rolling
 from springtide_operator.lifecycle.state.plan import (
     RECHECK,
@@ -162,7 +163,7 @@ def _apply_back(
     seen: Observation, carrying: Iterable[ObservedTarget], now: datetime
 ) -> Step | None:
     """Apply what targets should run; None: nothing is left to do, or it is given up."""
-    ours = [target for target in carrying if not target.foreign_manager]
+    ours = [t for t in carrying if not (t.foreign_manager or claimed_by_another(seen, t))]
     open_now = not_refused(seen, ours, now)
     if not open_now and (not ours or _given_up(seen, ours, now)):
         return None
