@@ -32,8 +32,14 @@ class OwnerHistory(History):
         self.world.finish_rollouts()
         self.settle()
 
-    @rule(data=st.data(), how=st.sampled_from(["renamed", "renamed", "back", "back", "followed"]))
-    def the_container_is_renamed_or_comes_back(self, data: st.DataObject, how: str) -> None:
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(["renamed", "renamed", "back", "back", "followed"]),
+        edits=st.booleans(),
+    )
+    def the_container_is_renamed_or_comes_back(
+        self, data: st.DataObject, how: str, edits: bool
+    ) -> None:
         """In the Deployment; or the spec follows."""
         name, rollout = self.a_target(data), self.world.spec["rollout"]
         if how == "followed":
@@ -46,7 +52,7 @@ class OwnerHistory(History):
         else:
             to = "server" if how == "back" else "model"
             template = "the first template" if how == "back" else "the template with model"
-            self.world.rename_container(name, to, digest(f"{template} of {name}"))
+            self.world.rename_container(name, to, digest(f"{template} of {name}"), edits=edits)
         self.settle()
 
     @rule(data=st.data(), serves=st.booleans())
@@ -73,5 +79,6 @@ class OwnerHistory(History):
             self.world.free_claim(name, fields=True)
             self.world.rename_container(name, container, digest(f"the first template of {name}"))
             target = self.world.targets[name]
-            if target.digest == digest("of another update"):
-                self.world.targets[name] = replace(target, digest=None, number=None)
+            if target.digest == digest("of another update") or target.foreign_manager:
+                gone = {"digest": None, "number": None, "uri": None}
+                self.world.targets[name] = replace(target, foreign_manager="", **gone)

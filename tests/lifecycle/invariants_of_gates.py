@@ -22,7 +22,9 @@ class GateInvariants:
     ) -> None:
         """By the gate of its recipe, also where too few entities decide nothing."""
         before, after, status = old.status.evaluation, new.status.evaluation, new.status
-        if after is None or (before and before.holdouts[-1].outcome):
+        if after is None or not after.holdouts:
+            return
+        if before and before.holdouts and before.holdouts[-1].outcome:
             return
         if after.holdouts[-1].outcome not in {"Inconclusive", "TooFewEntities"}:
             return

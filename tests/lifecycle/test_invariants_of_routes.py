@@ -296,6 +296,8 @@ class RoutedLife(DecisionHistory, DeletionHistory, OwnerHistory, OperatorHistory
             world.routes_changed = stepping
             self.the_share_of_a_bake_is_given_again()
         self.time_passes(40)
+        if not self.world.routes_changed:
+            self.checks.without_a_pin_the_targets_return_to_live()
 
     def the_share_of_a_bake_is_given_again(self) -> None:
         """A route that its owner made again gives previous what the operator asks for."""

@@ -122,6 +122,8 @@ class World(ApiServer, Changes, Traffic, Canaries, Routes, Queue):
         """Digests of the pod templates in the manifests of the targets' owners."""
         self.containers: dict[str, str] = {}
         """Names of the containers there, where a target's is not as the spec names it."""
+        self.carried: dict[str, dict[str, str | None]] = {}
+        """Our variables in a container that its owner renamed by an edit."""
         for target in self.update.spec.rollout.targets:
             self.create_target(target.target_ref.name)
         self.canaries: dict[str, ObservedCanary] = {}

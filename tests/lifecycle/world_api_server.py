@@ -78,6 +78,11 @@ class ApiServer:
         self._observe_own_write("update", "shop")
         self.check()
 
+    def _check_there(self, seen: Observation) -> None:
+        """The actuator reads the update live before it writes a Deployment or a route for it."""
+        if self.is_gone or self.update.metadata.uid != seen.update.metadata.uid:
+            raise Conflict
+
     def _observe_own_write(self, kind: str, name: str) -> None:
         """Own writes, and the result of a refused one, are observed although the watch stalls."""
         if kind not in self.stalled_watches:
@@ -114,6 +119,7 @@ class ApiServer:
             case Serve():
                 self._serve(seen, action)
             case ApplyCanary():
+                self._check_there(seen)
                 if not self._apply_canary(action):
                     raise Conflict
             case DeleteCanary(name, uid):
@@ -121,6 +127,7 @@ class ApiServer:
             case CreateCanaryService():
                 self._create_service(action)
             case SetRouteWeights():
+                self._check_there(seen)
                 if not self._set_weights(action):
                     raise Conflict
             case DeactivateWorkload():
@@ -132,6 +139,7 @@ class ApiServer:
             case SetFinalizer(present):
                 if self.update.metadata.finalizers != seen.update.metadata.finalizers:
                     raise Conflict
+                self._check_there(seen)
                 self._meta(finalizers=(FINALIZER,) if present else ())
                 self._observe_own_write("update", "shop")
         self.check()
@@ -253,6 +261,7 @@ class ApiServer:
         name = serve.target.target_ref.name
         target = self.targets[name]
         foreign = target.digest is not None and target.digest not in self.served
+        self._check_there(seen)
         if target.uid != serve.target_uid:
             raise Conflict
         if not self.as_declared(target, serve.target).has_container:

@@ -56,12 +56,21 @@ class Changes:
             changes |= {**pods, "old": target.desired}
             self.targets[name] = replace(target, **changes)
 
-    def rename_container(self, name: str, to: str, template: str) -> None:
-        """Let the owner name the container otherwise: it has none of our variables then."""
+    def rename_container(self, name: str, to: str, template: str, *, edits: bool = False) -> None:
+        """Let the owner name the container otherwise: nothing is read of it then.
+
+        By a new manifest it loses our variables; who edits it carries them along, as his own.
+        """
         self.containers[name], target = to, self.targets[name]
         if target.uid and target.containers != (to,):
-            gone = {"containers": (to,), "digest": None, "uri": None, "foreign_manager": ""}
-            self.targets[name] = replace(target, **gone)
+            has = {"containers": (to,), "digest": None, "uri": None, "foreign_manager": ""}
+            carried = self.carried.pop(name, {})
+            if edits and target.digest:
+                edited = {"foreign_manager": "kubectl-edit"}
+                self.carried[name] = {"digest": target.digest, "uri": target.uri} | edited
+            elif edits:
+                has |= carried
+            self.targets[name] = replace(target, **has)
         self.change_template(name, template)
 
     def claim_by_another(self, name: str, *, serves: bool) -> None:
