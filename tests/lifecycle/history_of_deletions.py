@@ -28,6 +28,6 @@ class DeletionHistory(History):
     def a_deletion_ends(self) -> None:
         """Called once nothing is in its way; the update is created again."""
         if self.is_deleted():
-            self.world.rounds(6)
+            self.world.rounds(3)
             assert self.world.is_gone
             self.world.recreate()

@@ -14,6 +14,7 @@ from lifecycle.generation_facts import (
     pinned_of,
     promotions,
 )
+from lifecycle.invariants_of_owners import is_usable
 
 from springtide_api.names import FINALIZER, canary_name
 from springtide_operator.lifecycle.state.generations import unknown_value
@@ -161,9 +162,10 @@ class WarmPodInvariants:
         templates = {each.name: each.template for each in live.status.rollout.targets}
         for declared in world.update.spec.rollout.targets:
             name = declared.target_ref.name
-            target, canary = world.targets[name], world.canaries.get(canary_name(name))
+            target = world.as_declared(world.targets[name], declared)
+            canary = world.canaries.get(canary_name(name))
             changing = target.template != templates.get(name) and not _all_available(target)
-            if not self._is_recorded(seen, declared) or changing or not target.uid:
+            if not self._is_recorded(seen, declared) or changing or not is_usable(target):
                 continue
             assert canary, name
             replaced = canary.made_from != (target.template or "")  # once it has no requests
