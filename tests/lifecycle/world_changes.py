@@ -42,8 +42,8 @@ class Changes:
         targets = self.update.spec.rollout.targets
         target = next(each for each in targets if each.target_ref.name == name)
         there = self.containers.get(name, target.container)
-        known = {"has_container": there == target.container, "containers": (there,)}
-        known |= {"desired": 2, "settled": True, "version": "1"}
+        known = {"has_container": True, "containers": (there,), "desired": 2}
+        known |= {"settled": True, "version": "1"}
         template = self.templates.get(name)
         self.targets[name] = ObservedTarget(target, self._uid(), template=template, **known)
 
@@ -91,8 +91,8 @@ class Changes:
 
     def as_declared(self, target: ObservedTarget, declared: Target) -> ObservedTarget:
         """A Deployment as it is read for a target of the spec."""
-        there = target.containers
-        has_container = declared.container in there if there else target.has_container
+        there = target.containers or (declared.container,)
+        has_container = target.has_container and declared.container in there
         return replace(target, target=declared, has_container=has_container)
 
     def create_target_of(self, declared: dict, *, desired: int = 2) -> None:
