@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from lifecycle.answers import MONTHS
+from lifecycle.generation_facts import in_progress
 
 if TYPE_CHECKING:
     from lifecycle.invariants import Invariants
@@ -33,6 +35,24 @@ class History(RuleBasedStateMachine):
 
     def a_target(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(sorted(self.world.targets)))
+
+    def rolls(self) -> bool:
+        """Whether a generation rolls out or back."""
+        there = self.world.generations.values()
+        return any(in_progress(g) and g.status.rollout.step_started_at for g in there)
+
+    def a_rollout_begins(self) -> None:
+        """Its pods are not ready yet: most rules would meet none, as it ends once they are."""
+        month = self.world.next_month()
+        self.world.pods_ready = False
+        if self.rolls() or month == MONTHS[-1]:
+            return
+        self.world.months.append(month)
+        self.world.error = 0.002
+        for _ in range(5):
+            self.world.round()
+            if self.rolls():
+                break
 
     def request(self, verb: str) -> None:
         self.tokens += 1

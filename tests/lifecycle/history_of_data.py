@@ -37,6 +37,13 @@ class DataHistory(History):
     def a_month_comes_late(self, data: st.DataObject) -> None:
         self.world.deliver_late(data.draw(st.sampled_from(self.world.undelivered)))
 
+    @precondition(lambda self: self.world.update.status.live)
+    @rule(rounds=st.integers(3, 6))
+    def the_next_month_does_not_decide(self, rounds: int) -> None:
+        self.a_month_arrives((0.61, 0.60), 0.02)
+        self.world.rounds(rounds)
+        self.settle()
+
     @rule(minutes=st.integers(1, 30))
     def time_passes_and_jobs_succeed(self, minutes: int) -> None:
         self.world.now += timedelta(minutes=minutes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from lifecycle.history import History
+from lifecycle.invariants_of_people import awaits
 
 
 class DecisionHistory(History):
@@ -18,6 +19,23 @@ class DecisionHistory(History):
     @rule(mode=st.sampled_from(["Enforce", "Observe", "TrainOnly"]))
     def the_mode_is_switched(self, mode: str) -> None:
         self.world.edit(mode=mode)
+        self.settle()
+
+    @precondition(lambda self: self.rolls())
+    @rule(mode=st.sampled_from(["Observe", "TrainOnly"]))
+    def the_mode_is_switched_in_a_rollout(self, mode: str) -> None:
+        self.the_mode_is_switched(mode)
+
+    @rule(decision=st.sampled_from(["Approved", "Rejected", None]))
+    def a_generation_waits_for_approval(self, decision: str | None) -> None:
+        """It is the next one, where nothing holds it, and a person decides on it, or not yet."""
+        self.approval_is_switched("Manual")
+        self.a_rollout_begins()
+        self.settle()
+        there = self.world.generations.items()
+        for name in [name for name, g in there if awaits(self.world.update, g)]:
+            if decision:
+                self.world.decide_on_approval(name, decision)
         self.settle()
 
     @precondition(lambda self: self.world.generations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from lifecycle.history import History
@@ -11,9 +13,28 @@ class DeletionHistory(History):
     """What users do to an update with our finalizer: its name is free once it is gone."""
 
     @precondition(lambda self: self.world.update.metadata.finalizers and not self.is_deleted())
-    @rule()
-    def a_user_deletes_the_update(self) -> None:
+    @rule(minutes=st.sampled_from([0, 0, 1, 11]), again=st.booleans())
+    def a_user_deletes_the_update(self, minutes: int, again: bool) -> None:
+        """And creates it again as soon as it is gone."""
         self.world.delete()
+        self.settle()
+        for _ in range(minutes):
+            self.world.now += timedelta(minutes=1)
+            self.world.finish_rollouts()
+            self.settle()
+        if again and self.world.is_gone:
+            self.the_update_is_created_again(cascade=True)
+
+    @precondition(lambda self: not self.is_deleted())
+    @rule(back=st.booleans())
+    def a_user_deletes_the_update_in_a_rollout(self, back: bool) -> None:
+        self.a_rollout_begins()
+        if back:
+            newest = max((g.spec.number for g in self.world.generations.values()), default=0)
+            self.request(f"rollback.g{newest}")
+        self.settle()
+        if self.world.update.metadata.finalizers:
+            self.world.delete()
         self.settle()
 
     @precondition(lambda self: self.world.is_gone)

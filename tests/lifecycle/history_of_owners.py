@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
+from lifecycle.generation_facts import bakes, live_of
 from lifecycle.history import History
 from lifecycle.world import digest
 
@@ -67,6 +68,39 @@ class OwnerHistory(History):
     def the_claim_of_another_update_is_freed(self, fields: bool) -> None:
         for name in self.world.targets:
             self.world.free_claim(name, fields=fields)
+        self.settle()
+
+    @rule(
+        data=st.data(),
+        during=st.sampled_from(["rollout", "rollback", "bake"]),
+        how=st.sampled_from(["template", "container", "claim"]),
+        minutes=st.sampled_from([0, 1, 11]),
+    )
+    def an_owner_acts_in_the_middle(
+        self, data: st.DataObject, during: str, how: str, minutes: int
+    ) -> None:
+        live = live_of(list(self.world.generations.values()))
+        if during != "bake":
+            self.a_rollout_begins()
+        elif not bakes(live):
+            return
+        if during == "rollback":
+            newest = max((g.spec.number for g in self.world.generations.values()), default=0)
+            self.request(f"rollback.g{newest}")
+        self.settle()
+        if how == "template":
+            self.the_owner_changes_the_pod_template(data, "another", False, minutes)
+        elif how == "container":
+            self.the_container_is_renamed_or_comes_back(data, "renamed", minutes == 1)
+        else:
+            self.another_update_claims_a_target(data, minutes == 1)
+        self.world.now += timedelta(minutes=minutes)
+        self.settle()
+
+    @precondition(lambda self: "other" in self.claims() or self.world.containers)
+    @rule()
+    def owners_undo_what_they_did(self) -> None:
+        self.owners_put_all_in_order()
         self.settle()
 
     def claims(self) -> set[str]:

@@ -7,9 +7,8 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from lifecycle.generation_facts import in_progress
 from lifecycle.history import History
-from lifecycle.world import MONTHS, digest
+from lifecycle.world import digest
 
 from springtide_operator.lifecycle.state.observed import ObservedTarget
 
@@ -25,22 +24,6 @@ class TargetHistory(History):
             self.world.targets[name] = ObservedTarget(target=target.target)
         else:
             self.world.create_target(name)
-
-    @precondition(lambda self: self.world.update.status.live)
-    @rule()
-    def a_rollout_waits_for_its_pods(self) -> None:
-        """Most rules meet none: it ends as soon as time passes and pods get ready."""
-        month = self.world.next_month()
-        if month == MONTHS[-1]:
-            return
-        self.world.months.append(month)
-        self.world.error, self.world.pods_ready = 0.002, False
-        for _ in range(5):
-            there = self.world.generations.values()
-            if any(in_progress(g) and g.status.rollout.step_started_at for g in there):
-                break
-            self.world.round()
-        self.settle()
 
     @rule(ready=st.booleans())
     def pods_get_ready_or_not(self, ready: bool) -> None:

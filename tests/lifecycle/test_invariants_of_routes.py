@@ -258,6 +258,16 @@ class RoutedLife(DecisionHistory, DeletionHistory, OwnerHistory, OperatorHistory
         self.request(verb if verb in {"quarantine", "unfreeze"} else f"{verb}.g{newest}")
         self.settle()
 
+    @rule(minutes=st.integers(1, 20))
+    def a_rollback_freezes_the_update(self, minutes: int) -> None:
+        rollout = self.world.spec["rollout"]
+        kept = rollout.get("rollback", {}).get("keepWarm", False)
+        after = {"freezeAfter": 1} | ({"keepWarm": True} if kept else {})
+        self.world.edit(rollout={**rollout, "rollback": after})
+        newest = max(g.spec.number for g in self.world.generations.values())
+        self.request(f"rollback.g{newest}")
+        self.time_passes(minutes)
+
     @rule(number=st.sampled_from([None, None, 1, 2]))
     def a_user_pins(self, number: int | None) -> None:
         self.world.pin(number)
