@@ -43,11 +43,14 @@ class History(RuleBasedStateMachine):
 
     def a_rollout_begins(self) -> None:
         """Its pods are not ready yet: most rules would meet none, as it ends once they are."""
-        month = self.world.next_month()
         self.world.pods_ready = False
-        if self.rolls() or month == MONTHS[-1]:
+        if self.rolls() or len(self.world.months) + len(self.world.undelivered) > len(MONTHS) - 3:
             return
-        self.world.months.append(month)
+        if self.world.update.spec.suspend or self.world.update.spec.mode != "Enforce":
+            self.world.edit(suspend=False, mode="Enforce")
+        self.world.months += [self.world.next_month()]
+        if self.world.update.status.live is None:
+            self.world.months += [self.world.next_month()]
         self.world.error = 0.002
         for _ in range(5):
             self.world.round()
