@@ -55,7 +55,7 @@ def waits(scene):
     summary = scene.update_status["progress"].get("summary", "")
     return (
         summary.startswith("GPU budget until")
-        and not scene.generation(2)["training"]["failedAttempts"]
+        and scene.generation(2)["training"]["failedAttempts"] == 1
     )
 
 
@@ -67,13 +67,14 @@ def all_seconds(scene):
 def problems(scene):
     """What is not as it must be while the next attempt waits."""
     status, second = scene.update_status, scene.generation(2)
-    (pod,) = second["training"]["pods"]
+    record = second["training"]
     used = second["gpuSeconds"]
     checks = {
-        "ended": "endedAt" in pod,
+        "ended": not record.get("pods") and [of["attempt"] for of in record["gpuRuns"]] == [1],
         "used": 7200 <= used < 7200 + 900,
         "counted once": status["counters"]["gpuSeconds"] == all_seconds(scene),
-        "attempts": (second["training"]["attempt"], second["verdict"]) == (1, "Pending"),
+        "attempts": (record["attempt"], record["failedAttempts"]) == (2, 1),
+        "pending": second["verdict"] == "Pending",
         "jobs": len(scene.runs("train")) == 2,
         "phase": status["phase"] == "Queued",
         "message": "at most 3,600 (training.limits.maxGpuSecondsPerDay)"
