@@ -87,7 +87,8 @@ def test_the_right_is_asked_for_each_route_by_its_name(user, index):
     names = ["a", "b", "c", "d"]
     update = an_update("search", *names)
     for each in update["spec"]["rollout"]["targets"]:
-        each |= {"service": "ranker", "httpRoute": f"route-{each['targetRef']['name']}"}
+        name = each["targetRef"]["name"]
+        each |= {"service": f"ranker-{name}", "httpRoute": f"route-{name}"}
     steps = [{"weight": 10, "duration": "10m"}]
     canary = {"steps": steps, "traffic": {"type": "Gateway"}}
     update["spec"]["rollout"]["strategy"] = {"type": "Canary", "canary": canary}
