@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from lifecycle.canary_scenes import STEPS, later, summary
 from lifecycle.gateway_scenes import gateway, rollout_of, route_record, started
+from lifecycle.world import digest
 
 if TYPE_CHECKING:
     from lifecycle.world import World
@@ -149,7 +150,8 @@ def test_a_service_without_endpoints_loses_the_requests_though_its_pods_are_avai
     assert world.weights() == (90, 10)
 
 
-def test_only_the_target_whose_canary_lost_its_pods_gets_its_requests_back() -> None:
+def on_two_targets() -> World:
+    """The first step of a canary of ranker and of reranker, which has a route of its own."""
     world = started()
     other = {**world.spec["rollout"]["targets"][0], "targetRef": {"name": "reranker"}}
     other |= {"service": "re", "httpRoute": "re"}
@@ -158,6 +160,23 @@ def test_only_the_target_whose_canary_lost_its_pods_gets_its_requests_back() -> 
     world.edit(rollout={**gateway(), "targets": [*world.spec["rollout"]["targets"], other]})
     later(world, 3)
     assert (world.weights(), world.weights("re")) == ((90, 10), (900, 100))
+    return world
+
+
+def test_a_canary_that_loses_its_pods_while_another_drains_gets_no_more_requests() -> None:
+    world = on_two_targets()
+    world.change_template("ranker", digest("changed by its owner"))
+    world.finish_rollouts()
+    world.settle()
+    assert (world.weights(), world.weights("re")) == ((100, 0), (900, 100))
+    world.canary_pods_ready = False
+    world.change_canary("reranker-canary", available=0, ready=0, failing=1, trouble="killed")
+    world.settle()
+    assert (world.weights(), world.weights("re")) == ((100, 0), (1000, 0))
+
+
+def test_only_the_target_whose_canary_lost_its_pods_gets_its_requests_back() -> None:
+    world = on_two_targets()
     world.canary_pods_ready = False
     world.change_canary("reranker-canary", available=0, ready=0, failing=1, trouble="killed")
     world.settle()

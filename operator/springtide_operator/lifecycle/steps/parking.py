@@ -50,6 +50,8 @@ def park_traffic(seen: Observation, generation: ModelGeneration, now: datetime) 
         return withdraw_traffic(seen, routes.keys() - lost, now)
     if not waits:
         return None
+    if parked := park_unanswered(seen, now):
+        return parked
     why = "the pods of the canary are replaced once the gateway sends them no more requests"
     waiting = Waiting("Canary", why, "Rollout", short="weight 0")
     return Step(waiting=waiting, wake_after=drain_wake(seen, now) or DRAIN)
