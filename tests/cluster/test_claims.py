@@ -33,6 +33,35 @@ async def test_a_namespace_is_held_by_the_first_until_it_is_released(client, nam
     assert await one.take(namespace) == f"{namespace}/other"
 
 
+@pytest.mark.survives(
+    "Operator",
+    "of a shard gets no answer to the release of a namespace whose label changes back meanwhile",
+    "it claims the namespace anew, so that a release that is carried out late fails: no other "
+    "release takes over while it writes",
+)
+async def test_a_release_that_is_carried_out_late_gives_no_namespace_away(
+    client, namespace, monkeypatch
+):
+    one, other = [await release(client, namespace, name) for name in ("one", "other")]
+    await one.take(namespace)
+    late = []
+
+    async def unanswered(*write):
+        late.append(write)
+        raise errors.Timeout("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.client, "replace", unanswered)
+        with pytest.raises(errors.Timeout):
+            await one.release(namespace)
+    assert await one.take(namespace) == ""
+    with pytest.raises(errors.Conflict):
+        await one.client.replace(*late.pop())
+    assert await other.take(namespace) == f"{namespace}/one"
+    await one.release(namespace)
+    assert await other.take(namespace) == ""
+
+
 async def test_the_next_process_of_a_release_takes_its_claims(client, namespace):
     one = await release(client, namespace, "one")
     await one.take(namespace)

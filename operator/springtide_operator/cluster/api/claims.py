@@ -62,6 +62,8 @@ class Claims:
     lease: Lease
     _others: dict[tuple[str, str], Lease] = field(default_factory=dict)
     """Leases of other releases, watched for their expiry."""
+    _unanswered: set[str] = field(default_factory=set)
+    """Namespaces whose release had no answer: the write may still be carried out."""
 
     @property
     def holder(self) -> str:
@@ -72,7 +74,8 @@ class Claims:
         """Claim a namespace; return the release that holds it, empty where it is ours now.
 
         Nothing can be created in a namespace that is being deleted: there its objects are only
-        finished, which needs no claim.
+        finished, which needs no claim. One that we released without an answer is claimed anew: a
+        release that is carried out late has another resource version then, and fails.
 
         Raises:
             ApiError: try again.
@@ -82,9 +85,10 @@ class Claims:
         except errors.NotFound:
             return await self._create(namespace)
         text = _held_by(seen)
-        if text == self.holder:
+        ours = text == self.holder
+        if ours and namespace not in self._unanswered:
             return ""
-        if text:
+        if text and not ours:
             holder = _parsed(text)
             if holder is None:  # written by someone else: only its removal says that it is over
                 return text
@@ -92,6 +96,7 @@ class Claims:
                 return holder.release
         transitions = int(seen["spec"].get("leaseTransitions") or 0) + 1
         await self.client.replace(LEASE, {**seen, "spec": self._spec(transitions)})
+        self._unanswered.discard(namespace)
         return ""
 
     async def holds(self, namespace: str) -> bool:
@@ -115,7 +120,9 @@ class Claims:
             seen = await self.client.get(LEASE, namespace, CLAIM)
             if _held_by(seen) == self.holder:
                 spec = {**seen["spec"], "holderIdentity": ""}
+                self._unanswered.add(namespace)
                 await self.client.replace(LEASE, {**seen, "spec": spec})
+                self._unanswered.discard(namespace)
         except errors.NotFound:
             return
 
