@@ -19,7 +19,7 @@ from springtide_operator.cluster.api.connection import Connection
 from springtide_operator.cluster.api.kinds import DEPLOYMENT, GENERATION, NAMESPACE, UPDATE
 from springtide_operator.cluster.api.limits import Limits
 from springtide_operator.lifecycle.state.plan import Serve, Serving
-from springtide_operator.manifests import identity, serving
+from springtide_operator.manifests import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,7 +98,6 @@ async def _generation(client: Client, world: World, meta: Any, held: Any, name: 
         "metadata": {
             **place,
             "labels": {names.LABEL_UPDATE: name, names.LABEL_UPDATE_UID: meta.uid},
-            "ownerReferences": [identity.owner_reference(meta)],
         },
         "spec": _renamed(held.spec.plain(), name),
     }
