@@ -1,4 +1,4 @@
-"""An actuator of a namespace, with an update that is observed as it was created."""
+"""Actuators: with an empty cache, or with an update that is observed as it was created."""
 
 from pathlib import Path
 
@@ -15,12 +15,9 @@ from springtide_operator.cluster.writing.status_writer import StatusWriter
 MINIMAL = Path(__file__).parents[1] / "api" / "minimal.yaml"
 
 
-async def actuator_of(client: Client, namespace: str) -> Actuator:
-    """Create the update of `tests/api/minimal.yaml` there, and return an actuator that knows it."""
+def actuator_with(client: Client) -> Actuator:
+    """Return an actuator that knows no object."""
     cache = new_cache()
-    update = yaml.safe_load(MINIMAL.read_text())
-    update["metadata"]["namespace"] = namespace
-    cache.insert(UPDATE, await client.create(UPDATE, update))
     return Actuator(
         client=client,
         cache=cache,
@@ -29,3 +26,12 @@ async def actuator_of(client: Client, namespace: str) -> Actuator:
         status_writer=StatusWriter(client, cache),
         progress_url="http://progress",
     )
+
+
+async def actuator_of(client: Client, namespace: str) -> Actuator:
+    """Create the update of `tests/api/minimal.yaml` there, and return an actuator that knows it."""
+    update = yaml.safe_load(MINIMAL.read_text())
+    update["metadata"]["namespace"] = namespace
+    actuator = actuator_with(client)
+    actuator.cache.insert(UPDATE, await client.create(UPDATE, update))
+    return actuator

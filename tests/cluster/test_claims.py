@@ -36,7 +36,7 @@ async def test_a_namespace_is_held_by_the_first_until_it_is_released(client, nam
 @pytest.mark.survives(
     "Operator",
     "of a shard gets no answer to the release of a namespace whose label changes back meanwhile",
-    "it claims the namespace anew, so that a release that is carried out late fails: no other "
+    "it claims the namespace again, so that a release that is carried out late fails: no other "
     "release takes over while it writes",
 )
 async def test_a_release_that_is_carried_out_late_gives_no_namespace_away(

@@ -1,30 +1,29 @@
 """Writes that get a 500 of an API server that works: a webhook is down, or an apply is wrong.
 
-The webhook is a page of a server on this machine, which answers in the words of an API server.
+What a real API server answers comes first. What the operator does with such answers is tested on a
+server on this machine that gives them.
 """
 
+import asyncio
+import json
 import time
 from datetime import UTC, datetime
 
 import pytest
 import yaml
 from aiohttp import web
-from cluster.actuators import MINIMAL
+from cluster.actuators import MINIMAL, actuator_with
+from patience import within
 
 from springtide_api.objects import parse_update
 from springtide_operator.cluster.api import errors
 from springtide_operator.cluster.api.client import Client
 from springtide_operator.cluster.api.clock import ServerClock
 from springtide_operator.cluster.api.connection import Connection
-from springtide_operator.cluster.api.kinds import UPDATE
+from springtide_operator.cluster.api.kinds import DEPLOYMENT, UPDATE
 from springtide_operator.cluster.api.limits import Limits
-from springtide_operator.cluster.reading.live_reader import LiveReader
 from springtide_operator.cluster.reading.observer import Observer
-from springtide_operator.cluster.watching.watches import new_cache
-from springtide_operator.cluster.writing.actuator import Actuator
-from springtide_operator.cluster.writing.events import Events
 from springtide_operator.cluster.writing.refused import Refused
-from springtide_operator.cluster.writing.status_writer import StatusWriter
 from springtide_operator.lifecycle.routes.actions import SetRouteWeights
 from springtide_operator.lifecycle.routes.weights import WeightChange
 from springtide_operator.lifecycle.state.observed import Defaults
@@ -46,6 +45,65 @@ TWICE = (
     '.spec.template.spec.containers[name="server"].env: duplicate entries for key [name="LOG"]'
 )
 TO_CANARY = SetRouteWeights("ranker", "route", (WeightChange(0, 0, "ranker", 100, 90),))
+
+
+def _deployment(namespace, *variables):
+    container = {
+        "name": "server",
+        "image": "server",
+        "env": [{"name": each, "value": ""} for each in variables],
+    }
+    labels = {"app": "ranker"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"namespace": namespace, "name": "ranker"},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+async def _applied_until_refused(client, namespace):
+    """The API server hears of a webhook a moment after it is created."""
+    async with within(30):
+        while True:
+            await client.apply(DEPLOYMENT, _deployment(namespace), manager="tests")
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.apiserver
+async def test_a_write_whose_webhook_is_down_fails_for_the_webhook(apiserver, client, namespace):
+    webhook = {
+        "name": "down.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/validate"},
+        "rules": [
+            {
+                "apiGroups": ["apps"],
+                "apiVersions": ["v1"],
+                "resources": ["deployments"],
+                "operations": ["*"],
+            }
+        ],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    kind = "ValidatingWebhookConfiguration"
+    api_version, metadata = "admissionregistration.k8s.io/v1", {"name": namespace}
+    body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "webhooks": [webhook]}
+    apiserver.kubectl("create", "--filename=-", input=json.dumps(body))
+    try:
+        with pytest.raises(errors.WebhookFailed, match=r"down\.example\.com"):
+            await _applied_until_refused(client, namespace)
+    finally:
+        apiserver.kubectl("delete", kind, namespace)
+
+
+@pytest.mark.apiserver
+async def test_an_apply_with_a_variable_twice_is_invalid(client, namespace):
+    with pytest.raises(errors.Invalid, match="duplicate entries"):
+        await client.apply(DEPLOYMENT, _deployment(namespace, "LOG", "LOG"), manager="tests")
 
 
 @pytest.fixture
@@ -98,16 +156,9 @@ class _Cluster:
             self.connection, ServerClock(time.monotonic), Limits(monotonic=time.monotonic)
         )
         client.clock.learn(f"{datetime.now(UTC):%a, %d %b %Y %H:%M:%S} GMT", sent=0.0, received=0.0)
-        cache = new_cache()
-        cache.insert(UPDATE, {**self.update})
-        return Actuator(
-            client=client,
-            cache=cache,
-            live_reader=LiveReader(client),
-            events=Events(client, "springtide"),
-            status_writer=StatusWriter(client, cache),
-            progress_url="http://progress",
-        )
+        actuator = actuator_with(client)
+        actuator.cache.insert(UPDATE, {**self.update})
+        return actuator
 
     async def stop(self):
         await self.connection.close()

@@ -129,12 +129,12 @@ def test_encoders_of_another_template_have_no_comparison() -> None:
     """Words that a template adds to each text are hidden too, and easy to predict."""
     rng = np.random.default_rng(5)
     count = np.full(50, 3)
-    told, live = (
+    longer, live = (
         PredictedTokens(rng.integers(low, low + 100, 150), count) for low in (1_000, 2_000)
     )
     easy, hard = (
         Scores(MaskedLM(), np.full((50, 2), mean) + rng.random((50, 2)) / 10, labels(each), each)
-        for mean, each in ((0.2, told), (0.7, live))
+        for mean, each in ((0.2, longer), (0.7, live))
     )
     rows = EncodedRows(easy.labels, np.arange(50))
     for by in (BY, None):

@@ -74,7 +74,7 @@ class Claims:
         """Claim a namespace; return the release that holds it, empty where it is ours now.
 
         Nothing can be created in a namespace that is being deleted: there its objects are only
-        finished, which needs no claim. One that we released without an answer is claimed anew: a
+        finished, which needs no claim. One that we released without an answer is claimed again: a
         release that is carried out late has another resource version then, and fails.
 
         Raises:
