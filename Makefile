@@ -73,10 +73,10 @@ test-fast: ## Run the tests that need no cluster
 	$(PYTEST) -m "not apiserver and not prometheus and not kserve and not object_store \
 		and not cluster and not faults"
 
-# One worker for the cluster, one for the histories, which compute for an hour, and one for the lives
-# that crash, which wait half of their time.
+# One worker for the cluster, one for the histories, which compute for most of an hour, and one for
+# the lives that crash, which wait half of their time.
 test-faults: WORKERS = 3
-test-faults: SERVER_MEMORY = 2GiB
+test-faults: SERVER_MEMORY = 3GiB
 test-faults: ## Kill the operator before and after every write, and other long fault tests (root)
 	@$(CLUSTER) setup
 	$(PYTEST) -m faults

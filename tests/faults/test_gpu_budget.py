@@ -4,15 +4,14 @@ An operator that ends before or after any write of it leaves the same record: no
 twice, no attempt either, and no Job is created meanwhile.
 """
 
-import asyncio
 from datetime import timedelta
 
 import pytest
 from faults.copying import Snapshot
-from faults.crashing import crash_during
+from faults.crashing import crash_at_writes, crash_during
 from faults.directing import directed
 from faults.life import LIFE, play
-from faults.playing import Crash, Recorder
+from faults.playing import Recorder
 
 pytestmark = pytest.mark.apiserver
 
@@ -107,21 +106,16 @@ async def crash_at(ground, every):
     before = len(recorder.writes)
     await fail(scene, job, began)
     assert problems(scene) == []
-    places = asyncio.Semaphore(SIDE_BY_SIDE)
 
-    async def one(crash):
-        async with places:
-            scene = await snapshot.restore()
-            await scene.start()
-            job, began = await train(scene)
-            await crash_during(scene, crash, fail(scene, job, began))
-            return problems(scene)
+    async def disturbed(crash):
+        scene = await snapshot.restore()
+        await scene.start()
+        job, began = await train(scene)
+        await crash_during(scene, crash, fail(scene, job, began))
+        return problems(scene)
 
     numbers = range(1, len(recorder.writes) - before + 1)
-    crashes = [Crash(number, before=first) for number in numbers for first in (True, False)]
-    crashes = crashes[::every]
-    found = await asyncio.gather(*map(one, crashes))
-    return {crash.where: wrong for crash, wrong in zip(crashes, found, strict=True) if wrong}
+    return await crash_at_writes(numbers, disturbed, every=every, side_by_side=SIDE_BY_SIDE)
 
 
 @pytest.mark.survives(

@@ -100,4 +100,4 @@ TestWhateverHappensWithoutTargets = LifeWithoutTargets.TestCase
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
 def test_whatever_happens_without_targets_in_thousands_of_histories() -> None:
-    run_state_machine_as_test(LifeWithoutTargets, settings=settings(FEW, max_examples=5000))
+    run_state_machine_as_test(LifeWithoutTargets, settings=settings(FEW, max_examples=2000))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from springtide_api.objects import Meta
 from springtide_api.update.rollout import Target
 from springtide_operator.lifecycle.state.plan import Serve, Serving
-from springtide_operator.manifests.serving import deployment
+from springtide_operator.manifests.serving import deployment, disowned
 
 UPDATE = Meta(
     name="ranker",
@@ -71,3 +71,41 @@ def test_a_claim_changes_no_pod() -> None:
     assert "spec" not in claim
     assert claim["metadata"]["labels"] == {"springtide.dev/update": "ranker"}
     assert "springtide.dev/number" not in claim["metadata"]["annotations"]
+
+
+def test_other_managers_lose_what_we_own_and_keep_the_rest() -> None:
+    ours = {
+        "f:metadata": {
+            "f:labels": {"f:springtide.dev/generation": {}, "f:app": {}},
+            "f:annotations": {"f:springtide.dev/digest": {}, "f:team": {}},
+        },
+        "f:spec": {
+            "f:containers": {
+                'k:{"name":"server"}': {
+                    "f:env": {
+                        'k:{"name":"WEIGHTS"}': {},
+                        'k:{"name":"WEIGHTS_DIGEST"}': {},
+                        'k:{"name":"PORT"}': {},
+                    }
+                },
+                'k:{"name":"proxy"}': {"f:env": {'k:{"name":"WEIGHTS"}': {}}},
+            }
+        },
+    }
+    entries = [
+        {"manager": manager, "fieldsV1": {"f:spec": {"f:template": ours}}}
+        for manager in ("kubectl", "springtide:ranker")
+    ]
+
+    left = disowned(entries, TARGET, "springtide:ranker")
+
+    assert left[1] == entries[1]
+    assert left[0]["fieldsV1"]["f:spec"]["f:template"] == {
+        "f:metadata": {"f:labels": {"f:app": {}}, "f:annotations": {"f:team": {}}},
+        "f:spec": {
+            "f:containers": {
+                'k:{"name":"server"}': {"f:env": {'k:{"name":"PORT"}': {}}},
+                'k:{"name":"proxy"}': {"f:env": {'k:{"name":"WEIGHTS"}': {}}},
+            }
+        },
+    }

@@ -35,23 +35,33 @@ OWN_KEYS = tuple(
 
 
 def disowned(managed: list[dict[str, Any]], target: Target, ours: str) -> list[dict[str, Any]]:
-    """`managedFields` of a Deployment without other managers' ownership of both variables.
+    """`managedFields` of a Deployment without other managers' ownership of what we own.
+
+    That is both variables, and our label and annotation of the pod template: if the apply that
+    follows is not sent, the next one meets no other owner.
 
     Args:
         managed: the entries as they are.
         target: the container and its variables.
         ours: our field manager.
     """
-    path = ("f:spec", "f:template", "f:spec", "f:containers")
     container = f'k:{{"name":{json.dumps(target.container)}}}'
+    env = [f'k:{{"name":{json.dumps(name)}}}' for name in (target.env.uri, target.env.digest)]
+    ours_alone = (
+        (("f:spec", "f:containers", container, "f:env"), env),
+        (("f:metadata", "f:labels"), [f"f:{LABEL_GENERATION}", f"f:{LABEL_ROLE}"]),
+        (("f:metadata", "f:annotations"), [f"f:{ANNOTATION_DIGEST}"]),
+    )
     left = copy.deepcopy(managed)
     for entry in left:
-        owned = entry.get("fieldsV1") or {}
-        for step in (*path, container, "f:env"):
-            owned = owned.get(step) or {}
-        if entry.get("manager") != ours:
-            for name in (target.env.uri, target.env.digest):
-                owned.pop(f'k:{{"name":{json.dumps(name)}}}', None)
+        if entry.get("manager") == ours:
+            continue
+        for path, keys in ours_alone:
+            owned = entry.get("fieldsV1") or {}
+            for step in ("f:spec", "f:template", *path):
+                owned = owned.get(step) or {}
+            for key in keys:
+                owned.pop(key, None)
     return left
 
 
