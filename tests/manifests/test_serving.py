@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime
 
 from springtide_api.objects import Meta
@@ -93,7 +94,7 @@ def test_other_managers_lose_what_we_own_and_keep_the_rest() -> None:
         },
     }
     entries = [
-        {"manager": manager, "fieldsV1": {"f:spec": {"f:template": ours}}}
+        {"manager": manager, "fieldsV1": {"f:spec": {"f:template": copy.deepcopy(ours)}}}
         for manager in ("kubectl", "springtide:ranker")
     ]
 
