@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from springtide_trainer.data.snapshots.frozen_rows import inputs, read_rows
+from springtide_trainer.data.source import files
 from springtide_trainer.errors import Refused
 from springtide_trainer.storage import local_path
 
@@ -221,6 +222,48 @@ def test_a_partition_without_its_marker_is_not_read(
     assert run_probe(tmp_path / "tree", partition=partition).reason == "WindowReady"
 
 
+@pytest.mark.survives(
+    "Data",
+    "a probe that lists a partition while its writer ends, or begins again",
+    "the partition is not complete for this probe; the next one reads all of its files",
+)
+@pytest.mark.parametrize("begins_again", [False, True])
+def test_a_partition_that_changes_while_it_is_listed_is_not_complete(
+    run_probe: Look,
+    clicks: Clicks,
+    write_csv: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begins_again: bool,
+) -> None:
+    for month in (1, 2, 3):
+        write_csv(tmp_path / f"tree/2026-{month:02}/a.csv", clicks(month)[:5])
+        if month != 2 or begins_again:
+            (tmp_path / f"tree/2026-{month:02}/_SUCCESS").touch()
+    february, listed = tmp_path / "tree/2026-02", files._files
+
+    def changing(folder: Path, root: Path) -> list[Any]:
+        if folder == february and begins_again:
+            (february / "_SUCCESS").unlink()
+            (february / "a.csv").unlink()
+        found = list(listed(folder, root))
+        if folder == february and not begins_again:
+            write_csv(february / "b.csv", clicks(2)[5:])
+            (february / "_SUCCESS").touch()
+        return found
+
+    partition = {"path": "%Y-%m", "successMarker": True}
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_files", changing)
+        found = run_probe(tmp_path / "tree", partition=partition)
+    assert found.reason == "NotComplete"
+    assert "2026-02 has no _SUCCESS file" in found.message
+    write_csv(february / "a.csv", clicks(2)[:5])
+    write_csv(february / "b.csv", clicks(2)[5:])
+    (february / "_SUCCESS").touch()
+    assert run_probe(tmp_path / "tree", partition=partition).window.rows == 5 + 10
+
+
 def test_a_tree_without_a_matching_path_is_reported(run_probe: Look, tmp_path: Path) -> None:
     (tmp_path / "tree/dt=2026-01").mkdir(parents=True)
     found = run_probe(tmp_path / "tree", partition={"path": "month=%Y-%m"})
@@ -255,6 +298,46 @@ def test_a_path_pattern_must_identify_the_partition(
         run_probe(tmp_path / "tree", partition={"period": period, "path": path})
     assert caught.value.failure.reason == reason
     assert caught.value.failure.field == "data.source.partition.path"
+
+
+@pytest.mark.survives(
+    "Data",
+    "partitions named without leading zeros, such as month=3",
+    "refused with the path; no rows are passed over",
+)
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("year=%Y/month=%m", "year=2026/month=3"),
+        ("%Y-%m.csv", "2026-3.csv"),
+        ("%Y-%m", "2026-3"),
+    ],
+)
+def test_a_partition_without_leading_zeros_is_refused(
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path, path: str, name: str
+) -> None:
+    for month in ("10", "11"):
+        write_csv(
+            tmp_path / "tree" / datetime(2025, int(month), 1, tzinfo=UTC).strftime(path),
+            [{**row, "at": f"2025-{month}-01"} for row in clicks(1)],
+        )
+    (tmp_path / "tree" / name).mkdir(parents=True)
+    with pytest.raises(Refused, match="without leading zeros") as caught:
+        run_probe(tmp_path / "tree", partition={"path": path})
+    assert caught.value.failure.reason == "WrongPartition"
+    assert str(tmp_path / "tree" / name) in caught.value.failure.message
+
+
+def test_names_in_which_numbers_are_not_separated_are_not_read_otherwise(
+    run_probe: Look, clicks: Clicks, write_csv: Write, tmp_path: Path
+) -> None:
+    """202601 is a month beside the days, and not the day 2026-0-1."""
+    for day in (1, 2):
+        rows = [{**row, "at": f"2026-01-0{day}"} for row in clicks(1)]
+        write_csv(tmp_path / f"tree/2026010{day}/a.csv", rows)
+    (tmp_path / "tree/202601").mkdir()
+    found = run_probe(tmp_path / "tree", partition={"period": "Day", "path": "%Y%m%d"})
+    assert found.window.partitions == ["2026-01-01"]
 
 
 @pytest.mark.survives(

@@ -195,9 +195,11 @@ def _partitions(root: Path | Node, partition: Partition) -> Iterator[FileSet]:
                 "data.source.partition.period or path",
                 PATH,
             )
+        marker = (path if path.is_dir() else folder) / MARKER
+        # Twice: a writer that ends or begins again while files are listed would leave some out.
+        marked = not partition.success_marker or marker.is_file()
         files = tuple(_files(path, root)) if path.is_dir() else (DataFile(path, name),)
-        inside = path if path.is_dir() else folder
-        marked = not partition.success_marker or (inside / MARKER).is_file()
+        marked = marked and (not partition.success_marker or marker.is_file())
         yield FileSet(files, span, marked)
 
 
@@ -223,6 +225,7 @@ def _matching(
     for path in _sorted(folder):
         match = re.fullmatch(expression, path.name, re.ASCII)
         if match is None:
+            _check_zeros(path, segments[0], expression)
             continue
         found = dict(zip(names, map(int, match.groups()), strict=True))
         if any(fields.get(name, value) != value for name, value in found.items()):
@@ -231,6 +234,22 @@ def _matching(
             yield path, folder, fields | found
         elif path.is_dir():
             yield from _matching(path, segments[1:], fields | found)
+
+
+def _check_zeros(path: Path | Node, segment: str, expression: str) -> None:
+    """Refuse a partition whose numbers have no leading zeros, as Spark writes columns of numbers.
+
+    It would be ignored, and its rows passed. Where numbers are not separated, they could be others.
+    """
+    shorter = re.sub(r"\\d\{([23])\}", r"\\d{1,\1}", expression)
+    separated = not re.search(r"%[^%]%", segment)
+    if separated and re.fullmatch(shorter, path.name, re.ASCII):
+        raise Refused(
+            "WrongPartition",
+            f"{str(path)!r} has a number without leading zeros; name it as {PATH} does, with zeros "
+            f"({segment!r}, such as 03)",
+            PATH,
+        )
 
 
 def _expression(segment: str) -> tuple[str, list[str]]:
