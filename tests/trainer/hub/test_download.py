@@ -60,6 +60,16 @@ def test_every_tokenizer_that_an_import_accepts_is_downloaded():
     assert TOKENIZERS < SETTINGS
 
 
+def test_how_the_model_pools_is_downloaded_with_it(hub, tmp_path):
+    """Else an import of task Embedding could not refuse another pooling, as of a folder."""
+    pooling = {"1_Pooling/config.json": b'{"pooling_mode": "cls"}'}
+    hub.publish("shop/minilm", {**UNWANTED, **WANTED, **pooling, "2_Dense/config.json": b"{}"})
+    download(URI, tmp_path / "model", FIELD)
+    written = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    found = {str(path.relative_to(tmp_path / "model")): path.read_bytes() for path in written}
+    assert found == WANTED | pooling
+
+
 def test_weights_in_several_files_are_downloaded_with_their_index(hub, get):
     files = in_shards(3)
     commit = hub.publish("shop/minilm", {**UNWANTED, **files})

@@ -22,7 +22,7 @@ from springtide_trainer.processes import ALONE
 from springtide_trainer.stages.import_model import import_model
 from springtide_trainer.storage import Home, local_path
 from springtide_trainer.tasks.metrics import retrieval
-from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS, QUERY_WEIGHTS
+from springtide_trainer.tasks.towers import DOCUMENT_WEIGHTS, QUERY_WEIGHTS, check_pooling
 from springtide_trainer.training.rows import training_rows
 from springtide_trainer.training.rows.document_vectors import with_vectors
 
@@ -346,10 +346,30 @@ def test_vectors_of_another_length_are_refused(tmp_path, published):
         imported(published, Home(tmp_path / "home"), {"vectors": {"dimensions": 384}})
 
 
-def test_a_pooling_that_the_model_was_not_trained_with_is_refused(tmp_path, published):
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "First"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "another kind"),
+        ({"pooling_mode": "cls"}, "First"),
+        ({"pooling_mode": "lasttoken"}, "another kind"),
+        ({"pooling_mode": ["cls", "mean"]}, "another kind"),
+    ],
+)
+def test_a_pooling_that_the_model_was_not_trained_with_is_refused(tmp_path, known, words):
+    """In the words of older versions of sentence-transformers, and of 6.2."""
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(known))
+    with pytest.raises(Refused, match=f"made by {words}, and pooling is Mean") as caught:
+        check_pooling(tmp_path, "Mean")
+    assert caught.value.failure.reason == "PoolingMismatch"
+    if words == "First":
+        check_pooling(tmp_path, "First")
+
+
+def test_an_encoder_is_imported_with_the_pooling_that_it_was_trained_with(tmp_path, published):
     (published / "1_Pooling").mkdir()
-    known = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-    (published / "1_Pooling" / "config.json").write_text(json.dumps(known))
+    (published / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "cls"}))
     with pytest.raises(Refused, match="made by First, and pooling is Mean"):
         imported(published, Home(tmp_path / "home"), {})
     assert imported(published, Home(tmp_path / "home"), {"vectors": {"pooling": "First"}})

@@ -40,6 +40,7 @@ SETTINGS = frozenset(
         *("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
         *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"),
         *("spiece.model", "sentencepiece.bpe.model"),
+        "1_Pooling/config.json",  # with it task Embedding checks model.embedding.vectors.pooling
     }
 )
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

@@ -18,6 +18,7 @@ from springtide_trainer.errors import Refused
 from springtide_trainer.tasks.loading import load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -29,6 +30,8 @@ DOCUMENTS = "document"
 QUERY_WEIGHTS = "model.safetensors"
 DOCUMENT_WEIGHTS = f"model.{DOCUMENTS}.safetensors"
 POOLING = "spec.model.embedding.vectors.pooling"
+_KEY = "pooling_mode_"
+_POOLINGS = {"mean": "Mean", "mean_tokens": "Mean", "cls": "First", "cls_token": "First"}
 
 
 class Pooled(NamedTuple):
@@ -92,21 +95,31 @@ def check_pooling(source: Path, pooling: str) -> None:
     """
     path = source / "1_Pooling" / "config.json"
     try:
-        known = json.loads(path.read_bytes())
-        modes = {
-            "Mean": known["pooling_mode_mean_tokens"],
-            "First": known["pooling_mode_cls_token"],
-        }
-    except (OSError, ValueError, KeyError, TypeError):
+        used = _poolings(json.loads(path.read_bytes()))
+    except (OSError, ValueError, AttributeError, TypeError):
         return
-    if modes[pooling] is False:
-        other = next((name for name, used in modes.items() if used is True), "another kind")
+    if used and used != {pooling}:
+        other = used.pop() if len(used) == 1 else "another kind"
         raise Refused(
             "PoolingMismatch",
             f"{path} says that the vectors of this model are made by {other}, and pooling is "
             f"{pooling}; change pooling, or remove the file if the model is used otherwise",
             POOLING,
         )
+
+
+def _poolings(known: Mapping[str, Any]) -> set[str]:
+    """Return the poolings that a file of sentence-transformers names; empty if it names none.
+
+    Its versions differ: `pooling_mode` is the name of one or a list of several, or each has a key.
+    """
+    if "pooling_mode" in known:
+        named = known["pooling_mode"]
+        names = [named] if isinstance(named, str) else named
+    else:
+        keys = (key for key, used in known.items() if used is True)
+        names = [key.removeprefix(_KEY) for key in keys if key.startswith(_KEY)]
+    return {_POOLINGS.get(name, "another kind") for name in names}
 
 
 def in_batch(queries: Tensor, candidates: Candidates, *, scale: float) -> Tensor:
