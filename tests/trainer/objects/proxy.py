@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 Fault = Callable[[str, str, int], str]
 """Called with method, path and number of the request. Returns what to do: "pass"; "503" or another
-status without asking the server; "cut", the answer ends in the middle; "lost", the server does it
-and the client hears nothing; "slow", a second later."""
+status without asking the server, also with a code of S3 ("400 ExpiredToken"); "cut", the answer
+ends in the middle; "lost", the server does it and the client hears nothing; "slow", a second
+later."""
 OWN = {"transfer-encoding", "connection", "content-length", "date", "server"}
 """Headers of an answer that the proxy writes itself."""
 
@@ -52,8 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
         proxy.requests += 1
         action = proxy.fault(self.command, self.path, proxy.requests)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if action.isdigit():
-            self._answer(int(action), {}, b"")
+        if action[:3].isdigit():
+            status, _, code = action.partition(" ")
+            error = f"<Error><Code>{code}</Code><Message>over</Message></Error>" if code else ""
+            self._answer(int(status), {}, error.encode())
             return
         if action == "slow":
             time.sleep(1)

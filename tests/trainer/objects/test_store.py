@@ -128,6 +128,8 @@ def test_a_store_that_ignores_conditions_is_refused(bucket, proxy):
     ("status", "reason", "words"),
     [
         ("403", "NoAccess", "access denied; check the credentials of the pods"),
+        ("400 ExpiredToken", "NoAccess", "check the credentials of the pods"),
+        ("400 MalformedXML", "StorageUnavailable", "MalformedXML: over"),
         ("507", "StorageUnavailable", "507"),
         ("503", "StorageUnavailable", "503"),
     ],

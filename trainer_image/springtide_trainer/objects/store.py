@@ -43,6 +43,10 @@ AT_ONCE = 4
 """Requests of an upload or a download at the same time."""
 BROKEN = "HTTP error"
 """What obstore says if there was no answer."""
+_EXPIRED = re.compile(
+    r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidIdentityToken)|\binvalid_grant\b"
+)
+"""In an answer 400: S3 and its token service, and Google's, say so of credentials that are over."""
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|SAS|ACCOUNT", re.IGNORECASE)
 _PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
 _MESSAGE = 300
@@ -319,7 +323,7 @@ def _is_denied(failed: Exception) -> bool:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     denied = isinstance(failed, (PermissionDeniedError, UnauthenticatedError))
-    return denied or "403 Forbidden" in str(failed)
+    return denied or "403 Forbidden" in str(failed) or bool(_EXPIRED.search(str(failed)))
 
 
 def _failed(reason: Literal["NoAccess", "StorageUnavailable"], message: str) -> Refused:
