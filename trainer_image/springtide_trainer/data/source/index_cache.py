@@ -45,7 +45,7 @@ FOLDER = "index"
 """Name of the folder of the entries, in the folder of the update."""
 SETTLED = timedelta(minutes=1)
 """A file that changed within this time is not kept."""
-_FORMAT = 2
+_FORMAT = 3
 """Rises when the readers give other rows for the same bytes, or an entry has other columns."""
 _DIGEST = b"digest"
 

@@ -37,11 +37,12 @@ _YEARS = f"the years 1 to {LAST_YEAR}"
 _MICROSECOND = timedelta(microseconds=1)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+_WHOLE = r"^(?:(-?\d+)\.0+|(0)E-\d+)$", r"\1\2"
+"""Cuts the scale of a whole decimal, which is written as 5.00; zero may be 0E-18."""
 _SIMPLE = (
     pa.types.is_integer,
     pa.types.is_boolean,
     pa.types.is_null,
-    pa.types.is_decimal,
     pa.types.is_date,
     pa.types.is_timestamp,
 )
@@ -65,6 +66,8 @@ def texts(batch: RowBatch, name: str, field: str) -> pa.Array:
             return write_lists(column)
         elif pa.types.is_floating(kind):
             return _decimal(column.cast(pa.float64()))
+        elif pa.types.is_decimal(kind):
+            return pc.replace_substring_regex(column.cast(pa.string()), *_WHOLE)
         elif not (_any(_BYTES, kind) or _any(_SIMPLE, kind)):
             hint = f"{batch.file!r}: column {name!r} has type {str(kind)[:64]}; write it as string"
             raise Refused("UnsupportedType", hint, field)
