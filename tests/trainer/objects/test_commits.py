@@ -14,12 +14,14 @@ from springtide_api.contract import CollectInput, RunFile, Unreferenced
 from springtide_trainer.artifact import manifest
 from springtide_trainer.errors import Refused
 from springtide_trainer.objects import folders, store
+from springtide_trainer.objects.folders import COMMIT
 from springtide_trainer.objects.mirror import Mirror
 from springtide_trainer.objects.store import Store
 from springtide_trainer.stages.collect import collect
 from springtide_trainer.storage import (
     Home,
     check_storage,
+    commit_file,
     commit_folder,
     committed_folders,
     file_digest,
@@ -300,9 +302,38 @@ def test_weights_that_were_collected_after_they_were_used_again_are_there_with_t
     digest = artifact(home, tmp_path / "a")
     bucket.store.delete(bucket.keys(f"{HOME}/artifacts"))
     (tmp_path / "result.json").write_text("{}")
-    from springtide_trainer.storage import commit_file
-
     assert commit_file(tmp_path / "result.json", home.result("g1-train"))
+    home = pod(uid="reader")
+    manifest.verify(local_path(uri_of(home.artifact(digest))), digest)
+
+
+class Collected(Store):
+    """A store of which a folder is collected while its commit is written once more: before it the
+    commit is deleted, and after it the files."""
+
+    done = False
+
+    def put(self, key: str, content: bytes | Path) -> None:
+        room, _, name = key.rpartition("/")
+        if name != COMMIT or Collected.done:
+            super().put(key, content)
+            return
+        Collected.done = True
+        files = [entry.key for entry in self.list(room) if entry.key != key]
+        self.delete([key])
+        super().put(key, content)
+        self.delete(files)
+
+
+def test_weights_that_are_collected_while_they_are_used_again_are_there_with_the_result(
+    pod, bucket, tmp_path
+):
+    digest = artifact(pod(uid="first"), tmp_path / "a")
+    home = pod("g2-train-1", "second", opened=Collected)
+    assert artifact(home, tmp_path / "b") == digest
+    assert [key.rpartition("/")[2] for key in bucket.keys(f"{HOME}/artifacts")] == [COMMIT]
+    (tmp_path / "result.json").write_text("{}")
+    assert commit_file(tmp_path / "result.json", home.result("g2-train"))
     home = pod(uid="reader")
     manifest.verify(local_path(uri_of(home.artifact(digest))), digest)
 

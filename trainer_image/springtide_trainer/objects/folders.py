@@ -109,9 +109,14 @@ def same(store: Store, key: str, found: Committed, folder: Path) -> bool:
         for path in folder.rglob("*")
         if path.is_file()
     }
+    return found.files == mine and complete(store, key, found)
+
+
+def complete(store: Store, key: str, found: Committed) -> bool:
+    """Return whether the store has the files of a committed folder, by their sizes."""
     prefix = f"{key}/{found.writer}"
     there = {entry.key.removeprefix(f"{prefix}/"): entry.size for entry in store.list(prefix)}
-    return found.files == mine and there == {path: size for path, (size, _) in mine.items()}
+    return there == {path: size for path, (size, _) in found.files.items()}
 
 
 def download(store: Store, key: str, found: Committed, folder: Path) -> None:

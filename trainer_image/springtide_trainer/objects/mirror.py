@@ -126,8 +126,10 @@ class Mirror:
     def commit_file(self, tmp: Path, final: Path) -> bool:
         """Create the file, unless there is one of another content; first confirm all folders."""
         for folder in self._kept:
-            if folders.committed(self._store, self._place(folder).key) is None:
-                self._commit_content(folder, self._place(folder).key)
+            key = self._place(folder).key
+            found = folders.committed(self._store, key)
+            if found is None or not folders.complete(self._store, key, found):
+                self._commit_content(folder, key)
         if not self._store.create(self._place(final).key, tmp.read_bytes()):
             return False
         tmp.unlink()
