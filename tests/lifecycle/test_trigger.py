@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -50,6 +51,40 @@ def test_missed_slots_are_made_up_for_once() -> None:
     plan = world.settle()
     assert plan.wake_after is not None
     assert plan.wake_after > timedelta(hours=1)
+
+
+@pytest.mark.survives(
+    "Operator",
+    "down at the time of a schedule, after a probe by request began",
+    "the probe of the schedule comes once the operator is back, not a day later",
+)
+def test_a_probe_that_ended_before_the_time_of_a_schedule_does_not_stand_for_its_probe() -> None:
+    world = waiting_world(schedule="0 3 * * *")
+    world.now = datetime(2026, 3, 28, 2, 50, tzinfo=UTC)
+    world.settle()
+    world.complete_jobs()
+    world.settle()
+    world.ask("run@early")
+    world.step()
+    (early,) = (job for job in world.jobs.values() if job.request == "run@early")
+    world.complete_jobs()
+    world.now += timedelta(minutes=20)
+    world.settle()
+    assert world.update.status.last_probe.job == early.name
+    assert [job.trigger for job in world.jobs.values()] == ["Schedule"]
+
+
+def test_a_schedule_is_followed_once_where_the_clock_of_jobs_is_behind() -> None:
+    world = waiting_world(schedule="0 3 * * *")
+    world.now = datetime(2026, 3, 28, 3, 0, 10, tzinfo=UTC)
+    world.settle()
+    (probe,) = world.jobs.values()
+    world.complete_jobs()
+    done = world.jobs[probe.name]
+    world.jobs[probe.name] = replace(done, finished=done.finished - timedelta(minutes=1))
+    world.settle()
+    assert not world.jobs
+    assert "2026-03-29 03:00:00 UTC" in world.update.status.progress.waiting_for
 
 
 @pytest.mark.survives(

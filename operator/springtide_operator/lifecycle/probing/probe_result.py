@@ -140,7 +140,7 @@ def _failure(
     """Count a failed probe; the next one by interval comes later."""
     last = seen.update.status.last_probe
     record = LastProbe(
-        finished_at=now,
+        finished_at=min(job.finished or now, now),
         job=job.name,
         job_uid=job.uid,
         reason=reason,
@@ -156,7 +156,7 @@ def _probe_succeeded(
 ) -> Step:
     facts: dict[str, Any] = {
         "last_probe": LastProbe(
-            finished_at=now,
+            finished_at=min(job.finished or now, now),
             job=job.name,
             job_uid=job.uid,
             reason=found.reason,

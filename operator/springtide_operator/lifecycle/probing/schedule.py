@@ -86,11 +86,19 @@ def _by_schedule(seen: Observation) -> Due | None:
     trigger = seen.update.spec.trigger
     if trigger.schedule is None:
         return None
-    zone = ZoneInfo(trigger.time_zone or "UTC")
+    zone, last = ZoneInfo(trigger.time_zone or "UTC"), seen.update.status.last_probe
     since = min(last_probe_time(seen) or seen.update.metadata.creation_timestamp, seen.now)
     expression = MACROS.get(trigger.schedule, trigger.schedule)
-    at = next(CronSim(expression, since.astimezone(zone))).astimezone(UTC)
+    times = CronSim(expression, since.astimezone(zone))
+    at = next(times).astimezone(UTC)
+    if last and last.finished_at < at and last.job == _scheduled(seen, at):
+        at = next(times).astimezone(UTC)  # the clock that says when it finished is behind
     return Due(at, "Schedule", int(at.timestamp()))
+
+
+def _scheduled(seen: Observation, at: datetime) -> str:
+    """Return the name of the probe of a time of the schedule."""
+    return probe_name(seen.update.metadata.name, seen.update.metadata.uid, int(at.timestamp()))
 
 
 def _by_interval(seen: Observation) -> Due | None:
@@ -115,6 +123,6 @@ def probe_jitter(seen: Observation) -> float:
 
 
 def last_probe_time(seen: Observation) -> datetime | None:
-    """When the last probe was consumed."""
+    """When the last probe finished."""
     probe = seen.update.status.last_probe
     return probe.finished_at if probe else None
