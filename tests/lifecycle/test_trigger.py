@@ -76,6 +76,10 @@ def test_a_probe_that_ended_before_the_time_of_a_schedule_does_not_stand_for_its
 
 def test_a_schedule_is_followed_once_where_the_clock_of_jobs_is_behind() -> None:
     world = waiting_world(schedule="0 3 * * *")
+    world.now = datetime(2026, 3, 28, 2, 50, tzinfo=UTC)
+    world.settle()
+    world.complete_jobs()
+    world.settle()
     world.now = datetime(2026, 3, 28, 3, 0, 10, tzinfo=UTC)
     world.settle()
     (probe,) = world.jobs.values()
