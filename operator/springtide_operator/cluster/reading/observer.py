@@ -62,6 +62,10 @@ if TYPE_CHECKING:
     )
 
 
+class InvalidGeneration(InvalidObject):
+    """A generation is invalid: its spec cannot be changed, and its status is the operator's."""
+
+
 class ProgressSource(Protocol):
     """The progress that trainers reported."""
 
@@ -112,7 +116,7 @@ class Observer:
         update = self.cache.parsed(UPDATE, raw, parse_update)
         await self._read_unknown_generations(update)
         held = self.cache.of_update(GENERATION, namespace, name)
-        parsed = (self.cache.parsed(GENERATION, each, parse_generation) for each in held)
+        parsed = map(self._generation, held)
         generations = tuple(sorted(parsed, key=lambda generation: generation.spec.number))
         job_sets = JobSetReader(self.cache, self.live_reader)
         before = job_sets.kind()
@@ -149,6 +153,19 @@ class Observer:
             probes=self.probe_slots.seen(namespace, name),
             namespace_terminating=namespace in self.terminating,
         )
+
+    def _generation(self, raw: Raw) -> ModelGeneration:
+        """Parse a generation.
+
+        Raises:
+            InvalidGeneration: it is invalid; the problems name it.
+        """
+        try:
+            return self.cache.parsed(GENERATION, raw, parse_generation)
+        except InvalidObject as error:
+            of = f"ModelGeneration {raw['metadata']['name']}: "
+            named = (replace(each, field=of + each.field) for each in error.problems)
+            raise InvalidGeneration(tuple(named)) from error
 
     async def _routings(
         self,
@@ -310,9 +327,11 @@ def _unreadable(raw: Raw, error: InvalidObject) -> InvalidUpdate:
         status = UpdateStatus.model_validate(raw.get("status") or {})
     except ValidationError:
         status = UpdateStatus()
-    return InvalidUpdate(
-        Meta.model_validate(raw["metadata"]), status, tuple(map(str, error.problems))
-    )
+    metadata, problems = Meta.model_validate(raw["metadata"]), tuple(map(str, error.problems))
+    if isinstance(error, InvalidGeneration):
+        remedy = "install the version of the operator that wrote it, or delete the generation"
+        return InvalidUpdate(metadata, status, problems, remedy)
+    return InvalidUpdate(metadata, status, problems)
 
 
 def _removed_targets(

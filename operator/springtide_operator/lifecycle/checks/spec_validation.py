@@ -29,7 +29,7 @@ def invalid_spec(spec: UpdateSpec) -> Waiting | None:
     if trigger.time_zone:
         try:
             ZoneInfo(trigger.time_zone)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder, such as US
             message = (
                 f"spec.trigger.timeZone: {trigger.time_zone!r} is no time zone of the IANA list"
             )

@@ -104,3 +104,4 @@ class InvalidUpdate:
     """As far as it can be read."""
     problems: tuple[str, ...]
     """What is wrong, each with the path of its field."""
+    remedy: str = "change it"

@@ -76,7 +76,7 @@ def summarise(seen: Observation, step: Step, now: datetime) -> UpdateStatus:
 
 def invalid_status(seen: InvalidUpdate, now: datetime) -> UpdateStatus:
     """The status of an invalid update: unchanged except for phase, progress and what is wrong."""
-    message = f"{'; '.join(seen.problems)[:1000]}; change it"
+    message = f"{'; '.join(seen.problems)[:900]}; {seen.remedy}"
     old, generation = seen.status, seen.metadata.generation
     changed: tuple[Wanted, ...] = (
         ("Ready", "False", "InvalidObject", message),
