@@ -261,14 +261,15 @@ class Operator:
             timedelta(seconds=sink.repeat_seconds),
             lambda reason: metrics.notifications.dropped.labels(reason).inc(),
         )
-        text = "Notifications that wait to be delivered."
-        metrics.gauge("springtide_notifications_waiting", text, outbox.waiting)
-        return Notifier(
+        notifier = Notifier(
             sink,
             outbox,
             count_delivered=metrics.notifications.delivered.inc,
             count_failed=lambda reason: metrics.notifications.failures.labels(reason).inc(),
         )
+        text = "Notifications that wait to be delivered."
+        metrics.gauge("springtide_notifications_waiting", text, notifier.waiting)
+        return notifier
 
     def _register(self) -> None:
         gauge = self.metrics.gauge

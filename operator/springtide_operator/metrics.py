@@ -33,6 +33,8 @@ class NotificationMetrics:
             ["reason"],
             registry=registry,
         )
+        for reason in ("full", "refused", "expired"):  # from 0 on, or an alert misses the first
+            self.dropped.labels(reason)
 
 
 class Metrics:
@@ -52,6 +54,8 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        for kind in ("retry", "bug"):  # from 0 on, or an alert misses the first of each
+            self.reconcile_failures.labels(kind)
         self.requests = Counter(
             "springtide_api_requests",
             "Requests to the API server, by verb and status; 0: no answer.",

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from springtide_operator.lifecycle.evaluation.approval import AWAITING
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -80,10 +78,6 @@ def _is_true(plan: Plan, condition: str) -> Values:
     return _number(1 if condition in true else 0)
 
 
-def _awaits_approval(plan: Plan) -> Values:
-    return _number(1 if any(each.reason == AWAITING for each in plan.status.conditions) else 0)
-
-
 def _gpu_seconds_by_generation(plan: Plan) -> Values:
     history = plan.status.history
     return {(str(each.number),): each.gpu_seconds for each in history if each.gpu_seconds}
@@ -123,7 +117,7 @@ METRICS = (
     UpdateMetric(
         "springtide_awaiting_approval",
         "1 while an accepted generation waits for approval.",
-        _awaits_approval,
+        lambda plan: _number(1 if plan.awaits_approval else 0),
     ),
     UpdateMetric(
         "springtide_rollbacks",

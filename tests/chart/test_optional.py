@@ -3,6 +3,9 @@ that are kept on nodes."""
 
 import json
 
+import pytest
+from local_cluster.prometheus import Samples, on_loopback
+
 SELECTOR = {"app.kubernetes.io/name": "springtide", "app.kubernetes.io/instance": "springtide"}
 
 
@@ -80,13 +83,39 @@ def test_a_service_monitor_finds_the_metrics_port_of_the_service(render):
     (monitor,) = of_kind(documents, "ServiceMonitor")
     (service,) = of_kind(documents, "Service")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["endpoints"] == [
-        {"port": "metrics", "path": "/metrics", "interval": "1m"}
-    ]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("metrics", "/metrics")
+    assert endpoint["interval"] == "1m"
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["tides"]}
     selected = monitor["spec"]["selector"]["matchLabels"]
     assert selected.items() <= service["metadata"]["labels"].items()
     assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
+
+
+@pytest.mark.prometheus
+def test_series_of_an_update_have_its_namespace_in_the_scrape_of_the_service_monitor(
+    render, tmp_path
+):
+    (monitor,) = of_kind(render("serviceMonitor.enabled=true"), "ServiceMonitor")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    of_the_operator = {"namespace": "tides", "pod": "springtide-0"}  # as the Prometheus operator
+    samples = Samples()
+    samples.set('springtide_stalled{namespace="shop",update="ranker"}', 1)
+    samples.set('springtide_watch_scope{namespace="",selector=""}', 1)
+    samples.set("springtide_queue_depth", 3)
+    honor = endpoint.get("honorLabels", False)
+    prometheus = on_loopback(tmp_path, samples, labels=of_the_operator, honor=honor)
+    try:
+        (stalled,) = prometheus.wait_for("springtide_stalled")
+        (scope,) = prometheus.wait_for("springtide_watch_scope")
+        (depth,) = prometheus.wait_for("springtide_queue_depth")
+    finally:
+        prometheus.stop()
+        samples.close()
+    assert (stalled["metric"]["namespace"], stalled["metric"]["update"]) == ("shop", "ranker")
+    assert stalled["metric"]["pod"] == "springtide-0"
+    assert "namespace" not in scope["metric"], "the whole cluster is watched"
+    assert depth["metric"]["namespace"] == "tides"
 
 
 def test_the_trainer_image_is_kept_on_nodes_by_a_container_that_waits(render):

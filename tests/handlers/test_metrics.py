@@ -1,6 +1,9 @@
 """Series of updates: each shows what is true now, and none outlives its update."""
 
+import re
 from datetime import UTC, datetime
+
+from docs.pages import ROOT
 
 from springtide_api.generation.rollout import AnalysisSample
 from springtide_api.update.status import Counters, GenerationRef, HistoryEntry, UpdateStatus
@@ -39,6 +42,28 @@ def analysis(metrics):
                 place = sample.name.removeprefix("springtide_analysis_"), sample.labels["metric"]
                 found[place] = sample.labels.get("verdict", sample.value)
     return found
+
+
+def test_counters_whose_alert_fires_at_the_first_one_begin_at_zero():
+    """Prometheus sees no increase where a series begins at 1."""
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    alerts = re.findall(r"increase\((\w+)((?:\{[^}]*\})?)\[\w+\]\) > 0$", page, re.MULTILINE)
+    assert len(alerts) == 2
+    samples = [s for family in Metrics().registry.collect() for s in family.samples]
+    for name, selector in alerts:
+        wanted = dict(re.findall(r'(\w+)="(\w+)"', selector))
+        found = [s for s in samples if s.name == name and wanted.items() <= s.labels.items()]
+        assert found, name
+        assert {s.value for s in found} == {0}
+
+
+def test_every_reason_for_which_a_notification_is_dropped_begins_at_zero():
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    name = "springtide_notifications_dropped_total"
+    (row,) = re.findall(rf"^\| `{name}.*$", page, re.MULTILINE)
+    samples = [s for family in Metrics().registry.collect() for s in family.samples]
+    begun = {s.labels["reason"] for s in samples if s.name == name}
+    assert begun == set(re.findall(r"`([a-z]+)`", row))
 
 
 def test_only_the_newest_verdict_and_value_of_each_metric_are_shown():

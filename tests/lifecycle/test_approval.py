@@ -11,6 +11,7 @@ from lifecycle.invariants import Invariants
 from lifecycle.world import World, stuck_in_a_rollout, with_generation_one
 
 from springtide_operator.lifecycle.decide import decide
+from springtide_operator.metrics import Metrics
 
 MANUAL = {**SPEC["gate"], "approval": "Manual"}
 
@@ -46,6 +47,22 @@ def test_an_accepted_generation_waits_for_approval_and_says_with_which_command()
     )
     assert world.condition("Ready").status == "True"
     assert world.announced.count("AwaitingApproval") == 2  # once for each generation
+
+
+def test_a_generation_waits_for_approval_though_the_condition_asks_for_something_else() -> None:
+    world = awaiting()
+    world.target = replace(world.target, foreign_manager="argocd-controller")
+    plan = world.settle()
+    assert world.condition("ActionRequired").reason == "FieldConflict"
+    assert plan.status.phase == "AwaitingApproval"
+    metrics, update = Metrics(), {"namespace": "search", "update": "shop"}
+    metrics.updates.show(**update, plan=plan)
+    assert metrics.registry.get_sample_value("springtide_awaiting_approval", update) == 1
+    world.target = replace(world.target, foreign_manager="")
+    world.settle()
+    assert world.decide_on_approval("shop-g2", "Approved")
+    metrics.updates.show(**update, plan=world.settle())
+    assert metrics.registry.get_sample_value("springtide_awaiting_approval", update) == 0
 
 
 def test_an_approved_generation_rolls_out_and_the_event_has_the_reason() -> None:

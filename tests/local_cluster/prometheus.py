@@ -180,6 +180,7 @@ def on_loopback(
     *,
     labels: Mapping[str, str] | None = None,
     relabel: Sequence[Mapping[str, Any]] = (),
+    honor: bool = False,
 ) -> Prometheus:
     """Start one that reads `samples` five times a second, on a free port of the loopback address.
 
@@ -188,6 +189,7 @@ def on_loopback(
         samples: what it scrapes.
         labels: of the target, as a discovery finds them.
         relabel: entries of `relabel_configs`.
+        honor: whether labels of the samples win over those of the target.
 
     Raises:
         NotReadyError: it did not start.
@@ -197,6 +199,7 @@ def on_loopback(
         "job_name": "samples",
         "static_configs": [target],
         "relabel_configs": list(relabel),
+        "honor_labels": honor,
     }
     for attempt in range(1, ATTEMPTS + 1):
         made = Prometheus(home, [scrape], interval="200ms", port=free_port())

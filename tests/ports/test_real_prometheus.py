@@ -87,6 +87,73 @@ async def test_the_scrape_configuration_of_the_documentation_copies_the_labels_o
         samples.close()
 
 
+def alerts():
+    """Expression of each alert of the documentation, by its name."""
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    text = page.partition("## Alerts")[2].partition("```yaml")[2].partition("```")[0]
+    (group,) = yaml.safe_load(text)["spec"]["groups"]
+    return {rule["alert"]: rule["expr"] for rule in group["rules"]}
+
+
+@pytest.mark.parametrize("expression", alerts().values(), ids=alerts().keys())
+async def test_prometheus_takes_the_expression_of_each_alert(asked, expression):
+    assert not (await asked(f"count({expression})")).invalid
+
+
+async def test_an_alert_that_waits_for_days_survives_a_restart_of_the_operator(prometheus, samples):
+    update = 'namespace="alerts",update="a"'
+    metrics = {"SpringtidePinned": "springtide_pinned", "SpringtideNothingTrained": STALLED}
+
+    def firing(alert):
+        found = [each["metric"] for each in prometheus.query(alerts()[alert])]
+        return [each for each in found if each["namespace"] == "alerts"]
+
+    for alert, metric in metrics.items():
+        samples.set(f'{metric}{{{update},pod="old"}}', 1)
+        prometheus.wait_for(f"{metric}{{{update}}}")
+        before = firing(alert)
+        samples.remove(f'{metric}{{{update},pod="old"}}')
+        prometheus.wait_for(f"absent({metric}{{{update}}})")
+        without = firing(alert)
+        samples.set(f'{metric}{{{update},pod="new"}}', 1)
+        prometheus.wait_for(f"{metric}{{{update}}}")
+        assert before == without == firing(alert) == [{"namespace": "alerts", "update": "a"}]
+
+
+@pytest.mark.parametrize(
+    "metric", ["springtide_queue_oldest_seconds", "springtide_loop_lag_seconds"]
+)
+async def test_the_alert_for_an_overload_goes_on_while_the_kubelet_restarts_the_operator(
+    prometheus, samples, metric
+):
+    series = f'{metric}{{pod="{metric}"}}'
+    for value in (130, None, 0):
+        if value is None:
+            samples.remove(series)
+            prometheus.wait_for(f"absent({series})")
+        else:
+            samples.set(series, value)
+            prometheus.wait_for(f"{series} == {value}")
+        found = prometheus.query(alerts()["SpringtideOverloaded"])
+        assert metric in [each["metric"]["pod"] for each in found], value
+
+
+async def test_an_update_that_serves_nothing_trained_alerts_and_one_that_does_is_quiet(
+    prometheus, samples
+):
+    expression = alerts()["SpringtideNothingTrained"]
+    for name in ("initial", "trained"):
+        samples.set(f'{STALLED}{{namespace="trained",update="{name}"}}', 0)
+    series = 'springtide_served_data_through_seconds{namespace="trained",update="trained"}'
+    samples.set(series, 1.7e9)
+    prometheus.wait_for(series)
+    prometheus.wait_for(f'count({STALLED}{{namespace="trained"}}) == 2')
+    found = [each["metric"] for each in prometheus.query(expression)]
+    assert {"namespace": "trained", "update": "initial"} in found
+    assert {"namespace": "trained", "update": "trained"} not in found
+
+
+STALLED = "springtide_stalled"
 SERIES = "springtide_server_request_seconds"
 LABELS = 'namespace="shop",pod="ranker-7d-x",generation="6"'
 

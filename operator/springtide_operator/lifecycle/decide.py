@@ -19,6 +19,7 @@ from springtide_operator.lifecycle.checks.version_skew import (
     block_on_unknown_generation,
     block_on_unknown_rollout,
 )
+from springtide_operator.lifecycle.evaluation.approval import awaits_approval
 from springtide_operator.lifecycle.evaluation.evaluate import evaluate
 from springtide_operator.lifecycle.evaluation.modes import writes_targets
 from springtide_operator.lifecycle.evaluation.rollback_hold import quarantine_rolled_back
@@ -155,6 +156,7 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
     seen = replace(seen, now=now)
     step = _next_step(seen, now)
     after = _applied(seen, step)
+    under_way = after.lineage.candidate
     status = summarise(after, step, now)
     return Plan(
         actions=describe_generations(seen, after, step.actions, now),
@@ -171,6 +173,7 @@ def decide(seen: Observation | InvalidUpdate, now: datetime) -> Plan:
         holdback_weight=held_back(after),
         facts=bool(step.facts),
         waits_for_turn=step.waiting is not None and step.waiting.reason == TOO_MANY_PROBES,
+        awaits_approval=under_way is not None and awaits_approval(after, under_way),
     )
 
 

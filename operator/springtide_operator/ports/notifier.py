@@ -84,6 +84,11 @@ class Notifier:
     )
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _tls: tuple[bytes, ssl.SSLContext] | None = field(default=None, init=False)
+    _sends: bool = field(default=False, init=False)
+
+    def waiting(self) -> int:
+        """Return how many are not delivered; the one that is being sent is in no queue."""
+        return self.outbox.waiting() + self._sends
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -94,7 +99,9 @@ class Notifier:
         ) as session:
             while True:
                 first = await self.outbox.next()
+                self._sends = True
                 error = await self._attempt(session, first)
+                self._sends = False
                 failures = failures + 1 if error else 0
                 if error is not None:
                     wait = error.retry_after + self.backoff(failures)

@@ -352,6 +352,8 @@ class Plan:
     """Share of the previous generation in percent during a bake; None: it has none."""
     waits_for_turn: bool = False
     """A probe is due, and other updates are before it."""
+    awaits_approval: bool = False
+    """An accepted generation waits for a person, whatever else a user must do first."""
 
     @property
     def requeue(self) -> bool:
