@@ -6,7 +6,10 @@ from lifecycle import answers
 from lifecycle.declared import SPEC
 from lifecycle.world import World, with_generation_one
 
+from springtide_operator.lifecycle.jobs.run_files import result_prefix
 from springtide_operator.lifecycle.state.recipe import recipe, recipe_hash
+from springtide_trainer.storage import Home
+from springtide_trainer.tracking.report import _tracked
 
 TRACKING = {"reportTo": ["TensorBoard", "MLflow"], "secretName": "trackers"}
 
@@ -26,6 +29,21 @@ def test_training_and_evaluation_know_the_trackers_and_other_stages_do_not():
     assert {run.stage for run in runs if run.tracking} == {"train", "evaluate"}
     assert {run.stage for run in runs if not run.tracking} >= {"import", "probe"}
     assert runs[-1].recipe.plain().get("tracking") is None
+
+
+def test_training_and_evaluation_of_a_generation_report_to_one_run_of_the_tracker(tmp_path):
+    world = tracked()
+    world.error = 0.02  # of the second generation, which waits for a longer holdout
+    world.aucs["2025-03"] = (0.61, 0.60)
+    for month in ("2025-03", "2025-04"):
+        world.months.append(month)
+        world.rounds(8)
+    assert len(world.generation(2).status.evaluation.holdouts) == 2
+    runs = [start.run for start in world.runs.values() if start.run.tracking]
+    stages = [(run.number, run.stage) for run in runs]
+    assert stages.count((2, "evaluate")) == 2
+    names = {(run.number, _tracked(run, Home(tmp_path), tmp_path).name) for run in runs}
+    assert names == {(n, result_prefix(world.generation(n))) for n, _ in stages}
 
 
 def test_trackers_make_no_other_recipe_and_no_other_generation():

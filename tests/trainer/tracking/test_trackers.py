@@ -118,6 +118,37 @@ def test_mlflow_goes_on_in_the_same_run_and_keeps_each_step_once(run):
     assert not hidden, found.data.tags
 
 
+def test_mlflow_gets_parameters_that_an_earlier_try_did_not_write(run):
+    """The run is created first, and a pod or a request may end right after that."""
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    from springtide_trainer.tracking.mlflow import RUN, MLflow
+
+    client = MlflowClient(tracking_uri=(run.folder / "mlruns").as_uri())
+    experiment = client.create_experiment(run.update)
+    left = client.create_run(experiment, tags={RUN: f"{run.update}/{run.name}"})
+    MLflow(run).close("finished")
+    (found,) = client.search_runs([experiment])
+    assert found.info.run_id == left.info.run_id
+    assert found.data.params == {"task": "Classification", "ranking.gains.très bon_": "3"}
+
+
+def test_mlflow_keeps_parameters_apart_whose_names_differ_in_characters_it_refuses(run):
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    from springtide_trainer.tracking.mlflow import MLflow
+
+    gains = {"gains.★": "1", "gains.☆": "0", "gains.none": ""}
+    for _ in range(2):
+        MLflow(replace(run, parameters=gains)).close("finished")
+    client = MlflowClient(tracking_uri=(run.folder / "mlruns").as_uri())
+    experiment = client.get_experiment_by_name(run.update)
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.data.params == {"gains._": "1", "gains.__": "0"}
+
+
 def processes_of_wandb() -> list[int]:
     """Return the pids of its processes below this one, without those that have ended."""
     found = []

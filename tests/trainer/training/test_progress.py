@@ -75,6 +75,22 @@ def test_a_report_has_percentage_remaining_seconds_and_metrics(operator, tmp_pat
     assert last["trainerStatus"]["progressPercentage"] == 100
 
 
+def test_a_report_and_its_token_go_to_the_operator_and_not_to_the_proxy_of_the_pod(
+    operator, tmp_path, monkeypatch
+):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Operator() as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/progress"))
+        token = tmp_path / "token"
+        token.write_text("secret")
+        Reporter(operator.url, token, None).post({"progressPercentage": 1})
+        proxy.shutdown()
+    assert proxy.reports == []
+    assert [header for header, _ in operator.reports] == ["Bearer secret"]
+
+
 def test_the_remaining_time_is_estimated_from_the_steps_of_this_pod():
     progress = Progress(None, first=90, total=100, clock=lambda: 0.0)
     assert progress.status(95, 0.1, 10.0)["estimatedRemainingSeconds"] == 10

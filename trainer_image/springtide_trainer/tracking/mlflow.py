@@ -7,7 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from mlflow.entities import Run
 
     from springtide_trainer.tracking.tracker import Ending, Point, TrackedRun
 
@@ -43,7 +45,7 @@ class MLflow:
         if not place and not run.on_claim:
             raise LookupError("no MLFLOW_TRACKING_URI, and the storage is an object store")
         self._client = MlflowClient(tracking_uri=place or (run.folder / "mlruns").as_uri())
-        self._run = self._found(run) or self._created(run)
+        self._run = self._opened(run)
         self._newest: dict[str, int] = {}
 
     def log(self, points: Sequence[Point]) -> None:
@@ -67,27 +69,28 @@ class MLflow:
         known = self._client.get_experiment_by_name(name)
         return str(known.experiment_id if known else self._client.create_experiment(name))
 
-    def _found(self, run: TrackedRun) -> str | None:
-        """Return the id of the run that another pod of this generation created."""
+    def _opened(self, run: TrackedRun) -> str:
+        """Return the id of the run, with all parameters: an earlier try may have ended before."""
+        from mlflow.entities import Param
+
+        opened = self._found(run) or self._created(run)
+        wanted = _parameters(run.parameters)
+        missing = [Param(*each) for each in wanted.items() if each[0] not in opened.data.params]
+        self._client.log_batch(opened.info.run_id, params=missing)
+        return str(opened.info.run_id)
+
+    def _found(self, run: TrackedRun) -> Run | None:
+        """Return the run that another pod of this generation created."""
         wanted = f"tags.`{RUN}` = '{run.update}/{run.name}'"
         found = self._client.search_runs([self._experiment(run)], wanted, max_results=1)
         if not found:
             return None
         self._client.update_run(found[0].info.run_id, status="RUNNING")
-        return str(found[0].info.run_id)
+        return found[0]
 
-    def _created(self, run: TrackedRun) -> str:
-        from mlflow.entities import Param
-
+    def _created(self, run: TrackedRun) -> Run:
         tags = {RUN: f"{run.update}/{run.name}"}
-        made = self._client.create_run(self._experiment(run), tags=tags, run_name=run.title)
-        parameters = [
-            Param(_name(name), value[:LONGEST_VALUE])
-            for name, value in run.parameters.items()
-            if value
-        ]
-        self._client.log_batch(made.info.run_id, params=parameters)
-        return str(made.info.run_id)
+        return self._client.create_run(self._experiment(run), tags=tags, run_name=run.title)
 
     def _newest_step(self, name: str) -> int:
         """Return the newest step that the run had of a metric before this pod; -1 without any."""
@@ -95,6 +98,18 @@ class MLflow:
             history = self._client.get_metric_history(self._run, name)
             self._newest[name] = max((each.step for each in history), default=-1)
         return self._newest[name]
+
+
+def _parameters(given: Mapping[str, str]) -> dict[str, str]:
+    """Return parameters as MLflow takes them; names that it cannot tell apart get an underscore."""
+    found: dict[str, str] = {}
+    for text, value in given.items():
+        name = _name(text)
+        while name in found:
+            name += "_"
+        if value:
+            found[name] = value[:LONGEST_VALUE]
+    return found
 
 
 def _name(text: str) -> str:

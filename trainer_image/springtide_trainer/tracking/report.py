@@ -130,10 +130,11 @@ def reporting(run: RunFile, home: Home, scratch: Path, *, leads: bool = True) ->
 
 
 def _tracked(run: RunFile, home: Home, scratch: Path) -> TrackedRun:
-    folder = home.path / "tracking"
+    folder, result = home.path / "tracking", run.result or run.job
     return TrackedRun(
         update=f"{run.namespace}/{run.update}",
-        name=(run.result or run.job).removesuffix(f"-{run.stage}"),
+        # The result of an evaluation names its analysis, too: g3-0123abcd-evaluate-1-89ab.
+        name=result.rpartition(f"-{run.stage}")[0] or result,
         title=f"{run.update} g{run.number}",
         folder=folder,
         scratch=scratch / "tracking",
