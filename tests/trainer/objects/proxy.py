@@ -11,11 +11,15 @@ from urllib.parse import urlsplit
 
 Fault = Callable[[str, str, int], str]
 """Called with method, path and number of the request. Returns what to do: "pass"; "503" or another
-status without asking the server, also with a code of S3 ("400 ExpiredToken"); "cut", the answer
-ends in the middle; "lost", the server does it and the client hears nothing; "slow", a second
-later."""
+status without asking the server, also with a code of S3 ("400 ExpiredToken"); "list a//b", the
+answer lists this object; "cut", the answer ends in the middle; "lost", the server does it and the
+client hears nothing; "slow", a second later."""
 OWN = {"transfer-encoding", "connection", "content-length", "date", "server"}
 """Headers of an answer that the proxy writes itself."""
+LISTING = (
+    "<ListBucketResult><Contents><Key>{key}</Key><Size>1</Size><ETag>1</ETag>"
+    "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
+)
 
 
 class Proxy:
@@ -57,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, _, code = action.partition(" ")
             error = f"<Error><Code>{code}</Code><Message>over</Message></Error>" if code else ""
             self._answer(int(status), {}, error.encode())
+            return
+        if action.startswith("list "):
+            self._answer(200, {}, LISTING.format(key=action.removeprefix("list ")).encode())
             return
         if action == "slow":
             time.sleep(1)

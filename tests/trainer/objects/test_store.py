@@ -154,6 +154,19 @@ def test_a_store_that_keeps_failing_is_named_with_its_answer(
         assert caught.value.code == ExitCode.ENVIRONMENT
 
 
+@pytest.mark.survives(
+    "Data",
+    "an object whose name has an empty part, such as clicks//a.csv, in the source's bucket",
+    "refused with its name; not waited for, as a store that fails is",
+)
+def test_an_object_whose_name_is_no_path_is_named(bucket, proxy):
+    proxy.fault = lambda method, path, number: "list clicks//a.csv"
+    with pytest.raises(Refused, match=r"clicks has an object .*clicks//a\.csv.*; rename") as caught:
+        list(bucket.store.list("clicks"))
+    assert caught.value.failure.reason == "UnsafePath"
+    assert caught.value.code == ExitCode.INVALID_INPUT
+
+
 def test_credentials_that_may_only_read_are_named_at_the_first_creation(bucket, proxy):
     proxy.fault = lambda method, path, number: "403" if method == "PUT" else "pass"
     with pytest.raises(Refused, match="access denied"):

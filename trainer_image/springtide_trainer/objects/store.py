@@ -301,10 +301,13 @@ def _entry(meta: Any) -> Entry:
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     """Give errors of the store the words and the exit codes of this package."""
-    from obstore.exceptions import BaseError, NotFoundError
+    from obstore.exceptions import BaseError, InvalidPathError, NotFoundError
 
     try:
         yield
+    except InvalidPathError as wrong:  # of any object in a listing
+        what = f"{uri} has an object that cannot be read: {_plain(wrong)}; rename or delete it"
+        raise Refused("UnsafePath", what) from None
     except (BaseError, FileNotFoundError, TimeoutError) as failed:
         if "<Code>NoSuchBucket" in str(failed):
             what = f"{uri}: the bucket does not exist; create it, or change the URI"
