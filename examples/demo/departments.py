@@ -7,6 +7,7 @@ on this machine, as on a laptop, and once more without replay.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -145,7 +146,7 @@ def _manifest(folder: Path, *, replayed: bool) -> Path:
     if not replayed:
         del manifest["spec"]["training"]["retention"]
     path = folder / f"departments-{replayed}.yaml"
-    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    path.write_text(json.dumps(manifest), encoding="utf-8")
     return path
 
 

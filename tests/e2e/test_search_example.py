@@ -30,7 +30,7 @@ def run(tmp_path):
     # Both models are nearly perfect, so few groups show a difference.
     for rule in made["spec"]["gate"]["rules"][1:]:
         rule |= {"minEntities": 10, "maxRegression": {"absolute": "0.1"}}
-    (tmp_path / "update.yaml").write_text(yaml.safe_dump(made))
+    (tmp_path / "update.yaml").write_text(json.dumps(made))
     places = [f"--data={tmp_path / 'data'}", f"--model={tmp_path / 'tiny'}"]
     command = ["run", str(tmp_path / "update.yaml"), *places, f"--storage={tmp_path / 'out'}"]
     threads = torch.get_num_threads()

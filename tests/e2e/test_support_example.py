@@ -30,7 +30,7 @@ def manifest(folder):
     made["spec"]["training"]["hyperparameters"] = small_model.DIALOGUES
     made["spec"]["gate"]["rules"][0]["max"] = "2"
     made["spec"]["gate"]["rules"][1]["maxRegression"]["relative"] = "0.2"
-    (folder / "update.yaml").write_text(yaml.safe_dump(made))
+    (folder / "update.yaml").write_text(json.dumps(made))
     return folder / "update.yaml"
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from bench.relevance import weights
 
 from springtide_api.contract import ArtifactRef, ImportInput, RunFile, TrainInput, TrainOutput
@@ -32,7 +32,7 @@ def recipe(folder: Path, spec: dict[str, Any], data: Path) -> Recipe:
         "spec": spec,
     }
     path = folder / "update.yaml"
-    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    path.write_text(json.dumps(manifest), encoding="utf-8")
     return read(path, Places(data=data, model=weights())).recipe
 
 

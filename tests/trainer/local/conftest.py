@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import yaml
 from trainer.local.small_encoder import LIKED, OTHER, publish
 
 from springtide_trainer.local.commands import main
@@ -129,7 +129,7 @@ class Laptop:
         }
         metadata = {"name": "recommender", "namespace": "shop"}
         kinds = {"apiVersion": "springtide.dev/v1alpha1", "kind": "IncrementalUpdate"}
-        text = yaml.safe_dump({**kinds, "metadata": metadata, "spec": spec}, sort_keys=False)
+        text = json.dumps({**kinds, "metadata": metadata, "spec": spec})
         self.manifest.write_text(text)
 
     def arguments(self, *more: str) -> list[str]:

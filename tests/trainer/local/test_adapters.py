@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -27,7 +29,7 @@ def test_runs_continue_one_adapter_and_then_train_all_weights(laptop, capsys):
     laptop.write(learningRate="1e-2")
     manifest = yaml.safe_load(laptop.manifest.read_text())
     manifest["spec"]["training"]["method"] = METHOD
-    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    laptop.manifest.write_text(json.dumps(manifest))
     for through in ("2026-03-01", "2026-04-01", "2026-05-01", "2026-06-01"):
         assert laptop.run("--through", through) == 0, capsys.readouterr()
     out = capsys.readouterr().out
@@ -52,7 +54,7 @@ def test_a_recipe_of_another_rank_starts_a_new_adapter(laptop, capsys):
     for rank, through in ((4, "2026-03-01"), (2, "2026-04-01")):
         lora = {"rank": rank, "continuation": "Continue"}
         manifest["spec"]["training"]["method"] = {"type": "LoRA", "lora": lora}
-        laptop.manifest.write_text(yaml.safe_dump(manifest))
+        laptop.manifest.write_text(json.dumps(manifest))
         assert laptop.run("--through", through) == 0, capsys.readouterr()
     _, one, two = laptop.generations()
 
@@ -72,7 +74,7 @@ def test_a_second_run_trains_the_vectors_of_the_first_one_further(laptop, capsys
     laptop.write(learningRate="1e-2")
     manifest = yaml.safe_load(laptop.manifest.read_text())
     manifest["spec"]["training"]["method"] = method
-    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    laptop.manifest.write_text(json.dumps(manifest))
     for through in ("2026-03-01", "2026-04-01"):
         assert laptop.run("--through", through) == 0, capsys.readouterr()
     _, one, two = laptop.generations()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import yaml
 
 
@@ -12,7 +14,7 @@ def test_a_run_takes_what_the_live_generation_left(laptop, capsys):
         "ewc": {"strength": "1", "rows": 20},
         "distillation": {},
     }
-    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    laptop.manifest.write_text(json.dumps(manifest))
     for through in ("2026-03-01", "2026-04-01"):
         assert laptop.run("--through", through) == 0, capsys.readouterr()
     imported, one, two = laptop.generations()

@@ -22,7 +22,7 @@ def edit(laptop: Laptop, labels: list[str]) -> None:
     spec: dict[str, Any] = manifest["spec"]
     spec["model"]["labels"] = labels
     spec["training"]["retention"] = {"replay": {"rowsPerClass": 20}}
-    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    laptop.manifest.write_text(json.dumps(manifest))
 
 
 def with_toys(laptop: Laptop, month: int) -> None:

@@ -36,7 +36,7 @@ def adapting(laptop: Laptop, **fields: object) -> None:
     del spec["model"]["labels"], spec["data"]["source"]["columns"]["label"], spec["rollout"]
     spec["model"]["task"], spec["gate"]["rules"] = "MaskedLM", RULES
     manifest["metadata"]["name"] = "texts"
-    laptop.manifest.write_text(yaml.safe_dump(manifest | {"spec": spec | fields}))
+    laptop.manifest.write_text(json.dumps(manifest | {"spec": spec | fields}))
 
 
 def without_labels(laptop: Laptop) -> None:

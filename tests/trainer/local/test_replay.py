@@ -49,7 +49,7 @@ def declare_several_labels(laptop: Laptop) -> None:
     spec["model"]["classification"] = {"multiLabel": True}
     spec["model"]["labels"] = ["clothes", "winter", "garden", "gift"]
     spec["data"]["source"]["columns"]["slice"] = "season"
-    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    laptop.manifest.write_text(json.dumps(manifest))
 
 
 def test_a_label_and_a_season_that_no_longer_arrive_are_replayed_also_from_a_moved_storage(

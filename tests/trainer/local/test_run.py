@@ -81,7 +81,7 @@ def test_rows_in_shards_are_tokenized_by_the_one_process_that_trains(laptop, cap
         laptop.write(maxSteps=6)
         manifest = yaml.safe_load(laptop.manifest.read_text())
         manifest["spec"]["data"]["window"] = {"rowsPerShard": size} if size else {}
-        laptop.manifest.write_text(yaml.safe_dump(manifest))
+        laptop.manifest.write_text(json.dumps(manifest))
         assert laptop.run("--through", "2026-03-01") == 0
         assert "probe: 1,080 training rows" in capsys.readouterr().out
         assert not [*laptop.home.glob("checkpoints/*")]
@@ -229,7 +229,7 @@ def test_a_local_run_is_evaluated_in_the_optimized_form_and_continues_from_the_w
     assert laptop.run("--through", "2026-03-01") == 0
     manifest = yaml.safe_load(laptop.manifest.read_text())
     manifest["spec"]["serving"] = {"optimise": {"quantization": "Int8Dynamic"}}
-    laptop.manifest.write_text(yaml.safe_dump(manifest))
+    laptop.manifest.write_text(json.dumps(manifest))
     assert laptop.run() == 0
 
     _, one, two = laptop.generations()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_a_recipe_may_lack_rollout_and_storage_and_its_paths_are_replaced(tmp_pa
     manifest = minimal()
     del manifest["spec"]["rollout"], manifest["spec"]["storage"]
     path, data, model = (tmp_path / name for name in ("update.yaml", "data.csv", "minilm"))
-    path.write_text(yaml.safe_dump(manifest))
+    path.write_text(json.dumps(manifest))
     data.write_text("")
     model.mkdir()
 
@@ -138,7 +139,7 @@ def test_fields_that_are_null_are_absent_as_on_the_api_server(training, tmp_path
     pytest.importorskip("cel")
     manifest = minimal()
     manifest["spec"]["training"] = training
-    (tmp_path / "update.yaml").write_text(yaml.safe_dump(manifest))
+    (tmp_path / "update.yaml").write_text(json.dumps(manifest))
 
     assert problems(manifest) == []
     assert None not in load(tmp_path / "update.yaml")["spec"]["training"].values()

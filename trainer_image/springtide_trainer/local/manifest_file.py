@@ -21,6 +21,7 @@ from springtide_api.update.data import DataVolume
 from springtide_api.update.tracking import Tracking
 from springtide_trainer.artifact.preprocess import MASKED_LM
 from springtide_trainer.errors import Refused
+from springtide_trainer.local.kubectl_yaml import Loader
 from springtide_trainer.local.validation import problems, without_nulls
 from springtide_trainer.storage import local_path
 
@@ -47,29 +48,6 @@ class InvalidManifest(Exception):
     def __init__(self, path: Path, found: list[Problem]) -> None:
         lines = [f"{path}: {each.field and each.field + ': '}{each.message}" for each in found]
         super().__init__("\n".join(lines))
-
-
-class Loader(yaml.SafeLoader):
-    """Reads times as text, like the API server, and refuses a key that is written twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping of a node.
-
-        Raises:
-            ConstructorError: a key is written twice.
-        """
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (key, _), name in zip(node.value, keys, strict=True):
-            if keys.count(name) > 1:
-                what = f"the key {name!r} is written twice"
-                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-Loader.yaml_implicit_resolvers = {
-    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 @dataclass(frozen=True)

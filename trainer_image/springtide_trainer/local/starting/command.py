@@ -15,7 +15,7 @@ import yaml
 from springtide_api.contract import ExitCode
 from springtide_api.objects import Problem
 from springtide_trainer.errors import Refused
-from springtide_trainer.local import manifest_file
+from springtide_trainer.local import kubectl_yaml, manifest_file
 from springtide_trainer.local.starting.source_guess import guess
 from springtide_trainer.local.starting.task_guess import UNKNOWN, guess_task
 from springtide_trainer.local.validation import problems
@@ -143,7 +143,7 @@ def init(given: argparse.Namespace) -> int:
         given.parser.error("give either a recipe, or --model and --data for a starter recipe")
     text = _completed(given) if given.recipe else _started(given)
     path = given.recipe or given.output or Path("standard output")
-    if found := problems(yaml.load(text, manifest_file.Loader)):
+    if found := problems(yaml.load(text, kubectl_yaml.Loader)):
         raise manifest_file.InvalidManifest(path, found)
     if given.output is None:
         print(text, end="")
@@ -168,17 +168,17 @@ def _completed(given: argparse.Namespace) -> str:
         if name not in manifest["spec"]:
             part = block.format(deployment=deployment, container=given.container, claim=given.claim)
             added += part
-            wanted["spec"] |= yaml.safe_load(part)
+            wanted["spec"] |= yaml.load(part, kubectl_yaml.Loader)
     if not added:
         problem = Problem("spec", "rollout and storage are set; the manifest is complete")
         raise manifest_file.InvalidManifest(given.recipe, [problem])
     text: str = given.recipe.read_text(encoding="utf-8").rstrip("\n") + "\n" + added
     try:
-        if yaml.load(text, manifest_file.Loader) == wanted:
+        if yaml.load(text, kubectl_yaml.Loader) == wanted:
             return text
     except yaml.YAMLError:
         pass  # spec is not the last block, or is indented in another way
-    return str(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
+    return kubectl_yaml.dump(wanted)
 
 
 def _started(given: argparse.Namespace) -> str:

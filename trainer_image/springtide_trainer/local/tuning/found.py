@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from optuna.trial import TrialState
 
+from springtide_trainer.local import kubectl_yaml
 from springtide_trainer.local.tuning import search_space
 from springtide_trainer.local.tuning.trials import SECONDS, ended, is_recipe, result
 
@@ -71,7 +71,7 @@ def write(path: Path, document: Mapping[str, Any], study: Study, search: Search)
         f"# Found by springtide-trainer tune: {result(best, search.metric)}{of_recipe}.",
         f"# {cost(study)}. Searched: {' '.join(map(str, search.dimensions))}",
     ]
-    text = yaml.safe_dump(dict(document), sort_keys=False, width=100, allow_unicode=True)
+    text = kubectl_yaml.dump(dict(document), width=100)
     path.write_text("\n".join([*lines, text]), encoding="utf-8")
 
 
