@@ -80,7 +80,8 @@ class ProbeInput(Model):
     """Partitions that end after it are not read. None: all complete partitions are. The operator
     never sets it; a run without a cluster must not see the holdout of the next generation."""
     held_back: Annotated[int, Field(ge=0)] = 0
-    """Without `through`: how many of the newest complete partitions are not read."""
+    """Without `through`: how many of the newest complete partitions are not read. Where rows decide
+    where a holdout begins (Tail, maxRows), the partitions from that of the next holdout on."""
     candidate_trained_through: Time | None = None
     """Set while a candidate waits for another holdout: the probe then cuts only a holdout that
     starts here, and no training window."""

@@ -23,6 +23,7 @@ from springtide_trainer.data.source.index import read_index
 from springtide_trainer.data.source.index_cache import IndexCache
 from springtide_trainer.data.source.stream import groups_seen_before
 from springtide_trainer.data.source.values import SERVED
+from springtide_trainer.data.windows.boundaries import next_holdout
 from springtide_trainer.data.windows.new_data import PartitionState, WindowRequest, complete_prefix
 from springtide_trainer.data.windows.window import NoWindow, WindowSplit, select_window
 from springtide_trainer.errors import Refused
@@ -83,13 +84,11 @@ def _probe(
     request = _request(recipe, given)
     try:
         found = file_sets(recipe.data)
+        if request.held_back and request.through is None and _placed_by_rows(recipe.data):
+            request = _up_to_the_next_holdout(recipe, given, request, found, cache=cache)
         partitions, request = _partitions(found, recipe.data, request)
         request = request.holding_back(partitions)
-        read = _to_read(found, partitions, request) if recipe.data.source.partition.path else found
-        unlabelled = recipe.training.pseudo_labels is not None
-        stream = read_index(read, recipe.data, given.now, cache, unlabelled=unlabelled)
-        if recipe.data.source.partition.path is None:
-            partitions = stream.partitions(recipe.data)
+        stream, partitions = _read(found, partitions, request, recipe, given, cache=cache)
         request = request.holding_back(partitions)
         extra = {"files": len(found), "rows": len(stream.rows.moment)}
         log.info("index read", extra=extra | {"kept": cache.found if cache else 0})
@@ -105,6 +104,48 @@ def _probe(
         store.sweep(home, given.referenced, tmp)
     gaps = [one.span.name for one in partitions if request.gap_expired(one)][:MAX_GAPS]
     return probe_output.with_gaps(output, gaps) if gaps else output
+
+
+def _read(
+    found: Sequence[FileSet],
+    partitions: list[PartitionState],
+    request: WindowRequest,
+    recipe: Recipe,
+    given: ProbeInput,
+    *,
+    cache: IndexCache | None,
+) -> tuple[Stream, list[PartitionState]]:
+    """Read the index of what a request may read; return it with its partitions."""
+    by_path = recipe.data.source.partition.path is not None
+    read = _to_read(found, partitions, request) if by_path else found
+    unlabelled = recipe.training.pseudo_labels is not None
+    stream = read_index(read, recipe.data, given.now, cache, unlabelled=unlabelled)
+    return stream, partitions if by_path else stream.partitions(recipe.data)
+
+
+def _placed_by_rows(data: Data) -> bool:
+    """Return whether the rows, not only their partitions, decide where a holdout begins."""
+    tail = data.holdout.strategy.latest_partitions is None
+    return tail or data.window.max_rows is not None
+
+
+def _up_to_the_next_holdout(
+    recipe: Recipe,
+    given: ProbeInput,
+    request: WindowRequest,
+    found: Sequence[FileSet],
+    *,
+    cache: IndexCache | None,
+) -> WindowRequest:
+    """Return the request whose `through` leaves out the holdout of the next run of a cluster.
+
+    That run begins at the cursor of the initial model, whatever was accepted here.
+    """
+    since = recipe.model.initial.trained_through
+    cluster = replace(request, cursor=micros(since) if since else None, held_back=0)
+    partitions, cluster = _partitions(found, recipe.data, cluster)
+    stream, partitions = _read(found, partitions, cluster, recipe, given, cache=cache)
+    return replace(request, through=next_holdout(stream.rows, partitions, cluster))
 
 
 def _partitions(

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from springtide_trainer.data.partitions import SECOND
+from springtide_trainer.data.windows.new_data import find_new_data
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from springtide_trainer.data.windows.new_data import (
         Bools,
         Codes,
         NewData,
+        PartitionState,
         StreamIndex,
         WindowRequest,
     )
@@ -60,6 +64,23 @@ def place_bounds(
         return _on_boundary(new_data, rows, request, holdout_partitions=latest.partitions)
     tail = request.holdout.strategy.tail
     return _at_second(new_data, rows, request, share=Fraction(tail.fraction if tail else "0.2"))
+
+
+def next_holdout(
+    rows: StreamIndex, partitions: Iterable[PartitionState], request: WindowRequest
+) -> int | None:
+    """Return the start of the first partition that the next holdout has a part of.
+
+    Returns:
+        Microseconds since 1970; None if there are too few rows for a holdout.
+    """
+    new_data = find_new_data(rows, partitions, request)
+    bounds = place_bounds(new_data, rows, request)
+    if isinstance(bounds, Shortage):
+        return None
+    begin = bounds.holdout_from
+    spans = (new_data.partitions[at].span for at in new_data.new_partitions)
+    return next((span.start for span in spans if span.start < begin < span.end), begin)
 
 
 def _holdout_only(
