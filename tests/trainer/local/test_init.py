@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,6 +106,19 @@ def test_a_recipe_is_completed_with_its_comments(encoder, clicks, tmp_path, caps
     assert "rollout and storage are set; the manifest is complete" in capsys.readouterr().err
     assert main([*arguments, "--output", str(whole)]) == 75
     assert "File exists" in capsys.readouterr().err
+
+
+def test_the_next_command_that_is_shown_can_be_copied_where_paths_have_spaces(
+    encoder, clicks, tmp_path, capsys
+):
+    data, output = clicks.rename(tmp_path / "my clicks"), tmp_path / "my update.yaml"
+
+    arguments = ["--model", str(encoder), "--data", str(data)]
+    assert main(["init", *arguments, "--output", str(output)]) == 0
+
+    _, _, command = capsys.readouterr().err.partition("; next: ")
+    wanted = ["run", str(output), "--data", str(data), "--model", str(encoder)]
+    assert shlex.split(command) == ["springtide-trainer", *wanted]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from trainer.local.conftest import deliver
 from springtide_api.contract import ExitCode, Failure, Result
 from springtide_api.update.task import RankingOptions
 from springtide_trainer.local import local_stages
+from springtide_trainer.local.lineage import Generations
 from springtide_trainer.local.manifest_file import Places, read
 from springtide_trainer.local.run import rows_of_a_pass
 from springtide_trainer.stages.runner import StageOutcome
@@ -211,6 +212,37 @@ def test_where_memory_runs_out_an_evaluation_is_repeated_with_smaller_passes(
     assert laptop.run("--through", "2026-03-01") == 0
     assert divisors == [1, 2, 4]
     assert "out of memory; g1 is scored with half the rows a pass" in capsys.readouterr().out
+
+
+def test_frozen_rows_are_found_in_a_storage_that_was_moved(laptop, capsys, monkeypatch):
+    manifest = yaml.safe_load(laptop.manifest.read_text())
+    manifest["spec"]["data"]["reserve"] = {"fraction": "0.3"}
+    datasets = [{"name": "holdout", "role": "Holdout"}, {"name": "past", "role": "Historical"}]
+    manifest["spec"]["evaluation"] = {"datasets": datasets}
+    laptop.manifest.write_text(json.dumps(manifest))
+    assert laptop.run("--through", "2026-03-01") == 0
+    run_stage = local_stages.run_stage
+
+    def full_disk(run, home, pod_uid):
+        if run.stage != "train":
+            return run_stage(run, home, pod_uid)
+        failure = Failure(reason="DiskFull", message="no space left on the storage")
+        result = Result(job=run.job, stage="train", number=run.number, ok=False, failure=failure)
+        return StageOutcome(result, ExitCode.ENVIRONMENT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local_stages, "run_stage", full_disk)
+        assert laptop.run() == ExitCode.ENVIRONMENT
+    moved = laptop.folder / "a folder of mine"
+    (laptop.folder / "springtide").rename(moved)
+
+    assert laptop.run("--storage", str(moved)) in {0, 1}, capsys.readouterr()
+
+    assert "g2 continues; its window is that of its first start" in capsys.readouterr().out
+    two = Generations.read(moved / "shop" / "recommender").generations[2]
+    results = json.loads((local_path(two.report) / "metrics.json").read_text())
+    (past,) = [each for each in results["datasets"] if each["name"] == "past"]
+    assert past["rows"] > 0
 
 
 def test_the_passes_of_ranking_are_bounded_by_the_rows_of_a_group(laptop):

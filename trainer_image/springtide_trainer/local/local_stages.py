@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import AdapterInput, ArtifactRef, ExitCode, RunFile
 from springtide_trainer.stages.runner import run_stage
-from springtide_trainer.storage import uri_of
+from springtide_trainer.storage import local_path, uri_of
 
 if TYPE_CHECKING:
     from springtide_api.contract import Failure, Result, Stage
@@ -83,6 +83,10 @@ class LocalStages:
         if generation is None or generation.artifact is None:
             return None
         return self._ref(generation.artifact.served_digest)
+
+    def rows(self, manifest: str) -> str:
+        """Return the URI of frozen rows in the folder of this run, which may have been moved."""
+        return uri_of(self.home.path / "data" / local_path(manifest).name)
 
     def _ref(self, digest: str) -> ArtifactRef:
         return ArtifactRef(uri=uri_of(self.home.artifact(digest)), digest=digest)

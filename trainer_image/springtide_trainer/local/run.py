@@ -226,7 +226,7 @@ class LocalRun:
         continuing = self.known.continuation(self.asked.recipe, generation.parent)
         asked = TrainInput(
             parent=parent,
-            data=ArtifactRef(uri=window.manifest, digest=window.digest),
+            data=ArtifactRef(uri=self.stages.rows(window.manifest), digest=window.digest),
             checkpoints=str(self.home.checkpoints(generation.number)),
             batch_divisor=generation.batch_divisor,
             buffer=self.stages.buffer(self.known.number(generation.parent)),
@@ -282,9 +282,10 @@ class LocalRun:
                 baseline=self._served(generation.baseline),
                 reference=self._served(generation.reference),
                 holdout=ArtifactRef(
-                    uri=generation.window.manifest, digest=generation.window.digest
+                    uri=self.stages.rows(generation.window.manifest),
+                    digest=generation.window.digest,
                 ),
-                historical=generation.historical,
+                historical=[self.stages.rows(each) for each in generation.historical],
                 confidence=interim_confidence(recipe.gate, recipe.evaluation),
                 parent_number=generation.parent,
                 retained=generation.retained,

@@ -6,6 +6,7 @@ The text is written as a person would, with comments; what was guessed is marked
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,9 +249,6 @@ def _learning_rate(*, trained: bool) -> str:
 
 def _command(given: argparse.Namespace) -> str:
     """Return the command that tries the manifest."""
-    options = [
-        f" {option} {path}"
-        for option, path in (("--data", given.data), ("--model", given.model))
-        if path is not None
-    ]
-    return f"springtide-trainer run {given.output or 'update.yaml'}{''.join(options)}"
+    options = (("--data", given.data), ("--model", given.model))
+    paths = [str(each) for option in options if option[1] is not None for each in option]
+    return shlex.join(["springtide-trainer", "run", str(given.output or "update.yaml"), *paths])
