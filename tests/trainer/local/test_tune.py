@@ -352,3 +352,14 @@ def test_a_search_that_cannot_be_read_is_refused_in_words(text, message):
 def test_a_number_is_written_as_it_was_tried(value, text):
     assert search_space.written(value) == text
     assert float(text) == value
+
+
+def test_a_time_that_is_over_before_the_first_trial_is_no_divergence(laptop, recorded, capsys):
+    laptop.write(STOPPING)
+
+    assert tune(laptop, "--minutes", "0") == 1
+
+    out = capsys.readouterr().out
+    assert "no trial was started before --minutes were over; raise it" in out
+    assert "diverged" not in out
+    assert recorded[0] == []

@@ -27,6 +27,9 @@ SHOWN = 8
 def show(study: Study, search: Search) -> dict[str, Value] | None:
     """Show the best trials; return the values of the best, or None if the recipe is not beaten."""
     done = _by_value(study)
+    if not any(ended(study)):
+        search.display.line("no trial was started before --minutes were over; raise it")
+        return None
     if not done:
         search.display.line("no trial has a result; every one diverged or ran out of memory")
         return None
