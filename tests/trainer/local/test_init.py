@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from springtide_trainer.local.commands import main
+from springtide_trainer.local.starting import command
 from springtide_trainer.local.validation import problems
 
 
@@ -167,6 +168,19 @@ def test_the_api_server_accepts_what_init_writes(encoder, clicks, kinds, capsys)
     kinds.kubectl(
         "create", "--dry-run=server", "--validate=strict", "-f", "-", input=capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize(("error", "code"), [(ZeroDivisionError, 70), (KeyboardInterrupt, 130)])
+def test_what_ends_a_command_unexpectedly_has_not_the_exit_code_of_a_verdict(
+    encoder, clicks, capsys, monkeypatch, error, code
+):
+    def fail(source):
+        raise error
+
+    monkeypatch.setattr(command, "guess", fail)
+
+    assert main(["init", "--model", str(encoder), "--data", str(clicks)]) == code
+    assert ("Traceback" in capsys.readouterr().err) == (code == 70)
 
 
 def written(folder, name: str, content: bytes):

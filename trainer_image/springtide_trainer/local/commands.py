@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from springtide_api.contract import ExitCode
@@ -17,7 +18,9 @@ from springtide_trainer.local.display import display
 from springtide_trainer.local.lineage import Generations
 from springtide_trainer.local.manifest_file import InvalidManifest, read
 from springtide_trainer.local.opening import (
+    INTERRUPTED,
     TERMINATED,
+    UNEXPECTED_ERROR,
     add_places,
     on_folder,
     places,
@@ -46,6 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     except Refused as refused:
         print(f"error: {refused}", file=sys.stderr)
         return refused.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:  # Python would end with 1, the code of a verdict
+        traceback.print_exc()
+        return UNEXPECTED_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:
