@@ -44,6 +44,13 @@ def test_every_page_can_be_reached_from_the_readme():
     assert set(PAGES) - known == set()
 
 
+def test_no_page_or_message_installs_from_an_index_a_package_that_is_not_published():
+    code = [file for root in ("operator", "trainer_image") for file in (ROOT / root).rglob("*.py")]
+    wrong = re.compile(r"pip install [^\n]*(?<![\w/.-])springtide(?:\[|'|$)", re.MULTILINE)
+    texts = {file: file.read_text(encoding="utf-8") for file in [*code, *map(ROOT.joinpath, PAGES)]}
+    assert [str(file) for file, text in texts.items() if wrong.search(text)] == []
+
+
 def test_the_map_of_the_code_names_every_package():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     packages = [

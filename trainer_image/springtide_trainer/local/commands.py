@@ -77,7 +77,10 @@ def _run(given: argparse.Namespace) -> int:
     """Take a recipe to a verdict on this machine."""
     asked, shown = read(given.manifest, places(given)), display()
     if cel is None:
-        shown.line("rules between fields are not checked: pip install 'springtide[trainer,cli]'")
+        shown.line(
+            "rules between fields are not checked; in a checkout of the repository: "
+            "pip install '.[trainer,cli]'"
+        )
     return on_folder(
         asked, given.storage, shown, lambda home: _take_window(given, asked, home, shown)
     )

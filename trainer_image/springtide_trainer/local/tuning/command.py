@@ -74,7 +74,10 @@ def add_command(commands: Any) -> None:
 def _tune(given: argparse.Namespace) -> int:
     """Search, and write the recipe that was found."""
     if find_spec("optuna") is None:
-        message = "the search needs the package optuna: pip install 'springtide[tune]'"
+        message = (
+            "the search needs Optuna; in a checkout of the repository: "
+            "pip install '.[trainer,cli,tune]'"
+        )
         raise Refused("MissingPackage", message, code=ExitCode.ENVIRONMENT)
     manifest = manifest_file.load(given.manifest)
     asked = manifest_file.made(manifest, given.manifest, places(given))
