@@ -16,6 +16,7 @@ from api.ratio_examples import RATIOS
 from api.training_examples import TRAINING
 from api.update_examples import BAKE, ROLLOUT, TRACKING, TRIGGER, WHOLE
 
+from springtide_trainer.errors import Refused
 from springtide_trainer.local.manifest_file import InvalidManifest, Places, load, read
 from springtide_trainer.local.validation import problems
 
@@ -126,6 +127,21 @@ def test_a_recipe_may_lack_rollout_and_storage_and_its_paths_are_replaced(tmp_pa
     assert found.recipe.data.source.uri == data.as_uri()
     assert found.recipe.model.initial.uri == model.as_uri()
     assert (found.namespace, found.name) == ("default", "ranker")
+
+
+def test_a_copy_of_a_dataset_that_the_manifest_does_not_name_is_refused(tmp_path):
+    manifest = minimal()
+    own = tmp_path / "musts.csv"
+    own.write_text("")
+    guardrail = {"name": "musts", "role": "Guardrail", "uri": own.as_uri()}
+    holdout = {"name": "holdout", "role": "Holdout"}
+    manifest["spec"]["evaluation"] = {"datasets": [holdout, guardrail]}
+    path = tmp_path / "update.yaml"
+    path.write_text(json.dumps(manifest))
+
+    with pytest.raises(Refused, match=r"--dataset must: no dataset .* known are musts"):
+        read(path, Places(tmp_path, tmp_path, {"must": own}))
+    assert read(path, Places(tmp_path, tmp_path, {"musts": own})).recipe.evaluation.datasets
 
 
 NULL = [

@@ -177,9 +177,14 @@ def _local(made: Recipe, places: Places) -> Recipe:
     """Replace the paths of the cluster.
 
     Raises:
-        Refused: a path does not exist on this machine.
+        Refused: a path does not exist on this machine, or a copy is of no dataset.
     """
     source, initial = made.data.source, made.model.initial
+    files = [each.name for each in made.evaluation.datasets if each.uri]
+    if unknown := sorted({*(places.datasets or {})} - {*files}):
+        known = f"known are {', '.join(files)}" if files else "the manifest has none"
+        message = f"--dataset {unknown[0]}: no dataset with role Guardrail has this name; {known}"
+        raise Refused("DataNotFound", message, "spec.evaluation.datasets")
     data = _existing(source.uri, places.data, "--data", DATA)
     model = _existing(initial.uri, places.model, "--model", MODEL)
     imported = initial.model_copy(update={"uri": model})
