@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,6 +213,21 @@ def test_where_memory_runs_out_an_evaluation_is_repeated_with_smaller_passes(
     assert laptop.run("--through", "2026-03-01") == 0
     assert divisors == [1, 2, 4]
     assert "out of memory; g1 is scored with half the rows a pass" in capsys.readouterr().out
+
+
+def test_another_folder_of_the_model_is_named_as_not_read(laptop, capsys):
+    for _ in range(2):
+        assert laptop.run("--through", "2026-02-01") == ExitCode.TOO_LITTLE_DATA
+        assert "warning" not in capsys.readouterr().out
+    first, other = laptop.model, laptop.folder / "other"
+    shutil.copytree(first, other)
+    laptop.model = other
+
+    assert laptop.run("--through", "2026-02-01") == ExitCode.TOO_LITTLE_DATA
+
+    uris = first.resolve().as_uri(), other.as_uri()
+    said = f"warning: g0 was imported from {uris[0]}, and {uris[1]} is not read; for another model"
+    assert said in capsys.readouterr().out
 
 
 def test_frozen_rows_are_found_in_a_storage_that_was_moved(laptop, capsys, monkeypatch):

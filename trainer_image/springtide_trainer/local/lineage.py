@@ -41,6 +41,8 @@ class LocalGeneration(Model):
     number: int
     recipe: str
     """Digest of what determines weights and verdict; of an import, of its model."""
+    source: str = ""
+    """URI that it was imported from, on this machine; of an import."""
     parent: int | None = None
     baseline: int | None = None
     reference: int | None = None

@@ -108,6 +108,7 @@ class LocalRun:
 
     def import_model(self) -> None:
         """Import the initial model, once."""
+        uri, digest = self.asked.recipe.model.initial.uri, self.asked.recipe.model.initial.digest
         imported = self.known.imported
         if imported is not None:
             if imported.recipe != self.asked.model_digest:
@@ -116,8 +117,12 @@ class LocalRun:
                     "an update is immutable; use another --storage or metadata.name"
                 )
                 raise StageFailed("import", Refused("ModelChanged", message, MODEL).failure, 3)
+            if imported.source not in {"", uri}:
+                self.display.line(
+                    f"warning: g0 was imported from {imported.source}, and {uri} is not read; for "
+                    "another model use another --storage or metadata.name"
+                )
             return
-        uri, digest = self.asked.recipe.model.initial.uri, self.asked.recipe.model.initial.digest
         run = self.stages.run_file("import", 0)
         result = self.stages.run(
             run.model_copy(update={"imported": ImportInput(uri=uri, digest=digest)})
@@ -129,7 +134,11 @@ class LocalRun:
         self.display.done("import", f"g0, {made.bytes / 1e6:,.1f} MB, {head}")
         self._keep(
             LocalGeneration(
-                number=0, recipe=self.asked.model_digest, artifact=made, verdict="Imported"
+                number=0,
+                recipe=self.asked.model_digest,
+                source=uri,
+                artifact=made,
+                verdict="Imported",
             )
         )
 
