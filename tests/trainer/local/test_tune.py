@@ -13,6 +13,7 @@ import yaml
 from docs.pages import script
 
 from springtide_api.contract import ExitCode
+from springtide_api.update.training import Training
 from springtide_trainer.errors import Diverged
 from springtide_trainer.local.commands import main
 from springtide_trainer.local.tuning import search_space, trials
@@ -363,3 +364,13 @@ def test_a_time_that_is_over_before_the_first_trial_is_no_divergence(laptop, rec
     assert "no trial was started before --minutes were over; raise it" in out
     assert "diverged" not in out
     assert recorded[0] == []
+
+
+def test_what_is_searched_by_default_is_allowed():
+    options = {"hyperparameters": {"epochs": 60, "learningRate": "0.5"}}
+    training = Training.model_validate(options).resolved()
+
+    found = {each.name: each.bounds for each in search_space.default(training)}
+
+    assert found["epochs"] == (1, 100)
+    assert found["learningRate"] == (0.05, 1.0)

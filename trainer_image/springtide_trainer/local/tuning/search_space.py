@@ -152,12 +152,12 @@ def default(training: Training) -> tuple[Dimension, ...]:
     options = training.hyperparameters
     rate = float(training.learning_rate)
     found = [
-        Dimension("learningRate", (rate / AROUND, rate * AROUND)),
+        Dimension("learningRate", (rate / AROUND, min(1.0, rate * AROUND))),
         Dimension("warmup", (0.0, max(0.3, float(options.warmup)))),
         Dimension("weightDecay", (0.0, max(0.1, float(options.weight_decay)))),
     ]
     if options.max_steps is None:
-        found.append(Dimension("epochs", (1, max(3, 2 * (options.epochs or 1)))))
+        found.append(Dimension("epochs", (1, min(100, max(3, 2 * (options.epochs or 1))))))
     return tuple(found)
 
 
