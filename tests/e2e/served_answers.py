@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from e2e.small_example import Raw, SmallExample
 SCRIPT = Path(__file__).with_name("posting.py")
 SAMPLE = 100
 """Rows that are compared."""
+DRAINING_SECONDS = 60.0
+"""A pod that is replaced is gone by then."""
 PAIR = {"text": "text", "text_pair": "text_pair"}
 """The columns of frozen rows that are the inputs of a model of pairs."""
 
@@ -64,6 +67,8 @@ class Compared:
 def compared(example: SmallExample, number: int, inputs: Mapping[str, str] = PAIR) -> Compared:
     """Ask for the values of rows that the evaluation of a generation scored.
 
+    A pod of the generation before answers while it drains, until the node sends it no more.
+
     Args:
         example: Whose Service is asked.
         number: The generation.
@@ -71,7 +76,12 @@ def compared(example: SmallExample, number: int, inputs: Mapping[str, str] = PAI
     """
     scores, rows = (each[:SAMPLE] for each in evaluated(example, number))
     columns = {name: [row[column] for row in rows] for name, column in inputs.items()}
-    answer = inferred(example, **columns)
+    until = time.monotonic() + DRAINING_SECONDS
+    while True:
+        answer = inferred(example, **columns)
+        if answer["model_version"] == str(number) or time.monotonic() > until:
+            break
+        time.sleep(1)
     (value,) = answer["outputs"]
     pairs = zip(value["data"], scores, strict=True)
     return Compared(
