@@ -147,7 +147,8 @@ def from_status(
     if status == 500:
         message = str(body.get("message") or "")
         kind = next((each for text, each in _INTERNAL if text in message), kind)
-    details = body.get("details") or {}
+    details = body.get("details")
+    details = details if isinstance(details, dict) else {}  # a proxy answers in a form of its own
     causes = details.get("causes") or []
     if kind is Forbidden and any(each.get("reason") == "NamespaceTerminating" for each in causes):
         kind = Terminating

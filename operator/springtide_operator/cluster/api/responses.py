@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+LONGEST_FAILURE = 65536
+"""Bytes of a failure that are read; what is longer has no reason."""
+
+
 async def failure_of(response: aiohttp.ClientResponse, what: str) -> errors.ApiError:
     """The error that a response means."""
-    raw = await response.content.read(65536)
+    raw = b""
+    async for part in response.content.iter_any():  # the answer may come in several parts
+        raw += part
+        if len(raw) > LONGEST_FAILURE:
+            break
     try:
         body = json.loads(raw)
     except ValueError:
