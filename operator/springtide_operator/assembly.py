@@ -239,7 +239,7 @@ class Operator:
             self.reports,
             self.sampling,
             defaults,
-            terminating=set(),
+            terminating={},
             serves=self._serves,
         )
         return Reconciler(

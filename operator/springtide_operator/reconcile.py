@@ -121,7 +121,7 @@ class Reconciler:
             self.sampling.remove(*key)
             if self.outbox is not None:
                 self.outbox.forget(key)
-            self.observer.terminating.discard(key.namespace)
+            self.observer.terminating.pop(key.namespace, None)
             return ReconcileResult(None)
         now = self.clock.now()
         if not isinstance(seen, InvalidUpdate):
@@ -210,7 +210,7 @@ class Reconciler:
             try:
                 await self.actuator.post_event(update, event)
             except errors.Terminating:
-                self.observer.terminating.add(update.namespace)
+                self.observer.terminating[update.namespace] = self.clock.now()
             except (errors.Forbidden, errors.WebhookFailed) as error:
                 log.warning("event not posted", reason=event.reason, error=str(error))
 
@@ -251,7 +251,7 @@ class Reconciler:
     ) -> ReconcileResult:
         """In a namespace that is being deleted, reconcile once more, then wait."""
         known = key.namespace in self.observer.terminating
-        self.observer.terminating.add(key.namespace)
+        self.observer.terminating.setdefault(key.namespace, self.clock.now())
         log.info("namespace is being deleted", error=str(error))
         return ReconcileResult(TERMINATING_SECONDS if known else 0.0)
 

@@ -47,7 +47,7 @@ async def scene(client, kinds, namespace):
     cache, reader = new_cache(), LiveReader(client)
     observer = Observer(
         cache, reader, SimpleNamespace(of=lambda *_: None), SimpleNamespace(of=lambda *_: ()),
-        Defaults("image", "url"), set(),
+        Defaults("image", "url"), {},
     )  # fmt: skip
     return SimpleNamespace(
         update=update,

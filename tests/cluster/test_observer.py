@@ -119,7 +119,7 @@ async def observer(client, kinds, namespace):
     cache.insert(UPDATE, await client.create(UPDATE, update))
     defaults = Defaults("image", "http://progress")
     reports, samples = NobodyReports(), NothingIsMeasured()
-    return Observer(cache, LiveReader(client), reports, samples, defaults, set())
+    return Observer(cache, LiveReader(client), reports, samples, defaults, {})
 
 
 async def test_pods_of_the_template_before_never_count_as_new_ones(client, observer, namespace):

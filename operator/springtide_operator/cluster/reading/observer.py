@@ -45,6 +45,7 @@ from springtide_operator.manifests.canary import is_canary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from springtide_api.generation.status import StageRun
     from springtide_api.objects import IncrementalUpdate, ModelGeneration
@@ -89,8 +90,8 @@ class Observer:
     progress: ProgressSource
     samples: SampleSource
     defaults: Defaults
-    terminating: set[str]
-    """Namespaces that refused a write because they are being deleted."""
+    terminating: dict[str, datetime]
+    """Namespaces that refused a write because they are being deleted, and when they first did."""
     serves: Callable[[str], bool] = lambda namespace: True
     """Whether a namespace is ours and was listed completely."""
     probe_slots: ProbeSlots = field(init=False)
@@ -151,7 +152,7 @@ class Observer:
             progress={job: report for job, report in reports.items() if report is not None},
             samples=self.samples.of(namespace, name),
             probes=self.probe_slots.seen(namespace, name),
-            namespace_terminating=namespace in self.terminating,
+            namespace_terminating=self._is_terminating(update.metadata),
         )
 
     def _generation(self, raw: Raw) -> ModelGeneration:
@@ -166,6 +167,14 @@ class Observer:
             of = f"ModelGeneration {raw['metadata']['name']}: "
             named = (replace(each, field=of + each.field) for each in error.problems)
             raise InvalidGeneration(tuple(named)) from error
+
+    def _is_terminating(self, update: Meta) -> bool:
+        """Whether its namespace is being deleted; a newer update is in another of the same name."""
+        since = self.terminating.get(update.namespace)
+        if since is not None and update.creation_timestamp >= since:
+            del self.terminating[update.namespace]
+            return False
+        return since is not None
 
     async def _routings(
         self,
