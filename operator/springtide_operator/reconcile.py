@@ -114,6 +114,7 @@ class Reconciler:
         except Exception:
             log.exception("unexpected error; retrying later")
             self.metrics.reconcile_failures.labels("bug").inc()
+            self.observer.probe_slots.wait(*key, waits=False)  # or others would wait for its turn
             return ReconcileResult(None, failed=True)
 
     async def _reconcile(self, key: NamespacedName) -> ReconcileResult:

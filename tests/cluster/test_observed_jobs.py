@@ -166,7 +166,7 @@ def test_a_result_counts_only_where_it_is_whole_and_of_this_job():
 def test_labels_and_annotations_that_anybody_may_write_break_nothing():
     raw = job(conditions=[{"type": "Failed", "status": "True", "lastTransitionTime": NOON}])
     raw["metadata"]["labels"] = {"springtide.dev/generation": "²", "springtide.dev/attempt": "x"}
-    numbers = {"springtide.dev/excluded-generations": "4,six,6,-1,"}
+    numbers = {"springtide.dev/excluded-generations": f"4,six,6,-1,{'9' * 5000},"}
     raw["metadata"]["annotations"] = {"springtide.dev/cursor": "yesterday", **numbers}
     seen = observed_job(raw, [], "")
     assert (seen.number, seen.attempt, seen.cursor, seen.failed) == (None, 1, None, True)

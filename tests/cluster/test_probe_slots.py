@@ -1,6 +1,7 @@
 """Which probes count for whom, and whose turn comes when one frees its place."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,9 @@ from springtide_operator.cluster.api.kinds import JOB, POD
 from springtide_operator.cluster.reading.probe_slots import ProbeSlots
 from springtide_operator.cluster.watching.watches import new_cache
 from springtide_operator.lifecycle.state.observed import Defaults, ProbeCounts
+from springtide_operator.metrics import Metrics
+from springtide_operator.reconcile import Reconciler
+from springtide_operator.work_queue import NamespacedName
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -62,6 +66,20 @@ def test_probes_that_cannot_run_count_against_their_namespace_alone():
     cluster.probe("fine", "f")
     assert cluster.probes.seen("broken", "u") == ProbeCounts(running=1, namespace=5)
     assert cluster.probes.seen("fine", "u") == ProbeCounts(running=1, namespace=1)
+
+
+@pytest.mark.survives(
+    "Operator",
+    "Jobs of a user that have the label of probes, and never end",
+    "they take the places of their namespace, never those of all namespaces",
+)
+def test_jobs_that_only_look_like_probes_leave_places_for_other_namespaces():
+    cluster = Cluster(max_probes=10, max_probes_per_namespace=3)
+    for number in range(12):
+        cluster.probe("hostile", f"h{number}")
+    assert cluster.probes.seen("fine", "u") == ProbeCounts(running=3, namespace=0)
+    cluster.wait("fine", "u")
+    assert cluster.probes.next() == [("fine", "u")]
 
 
 def test_a_probe_without_a_pod_counts_for_a_minute_as_one_that_starts():
@@ -120,3 +138,17 @@ def test_an_update_that_was_woken_and_waits_again_is_woken_again():
     assert cluster.probes.next() == [("n", "a")]
     cluster.wait("n", "a")
     assert cluster.probes.next() == [("n", "a")]
+
+
+async def test_an_update_that_fails_in_an_unexpected_way_keeps_no_other_from_its_turn():
+    async def fail(*_):
+        raise KeyError("spec")
+
+    cluster = Cluster(max_probes=1)
+    cluster.wait("n", "broken", "fine")
+    assert cluster.probes.next() == [("n", "broken")]
+    observer = SimpleNamespace(probe_slots=cluster.probes, observe=fail)
+    reconciler = Reconciler(observer, None, None, Metrics(), None)
+    result = await reconciler(NamespacedName("n", "broken"))
+    assert result.failed
+    assert list(result.other_keys) == [("n", "fine")]

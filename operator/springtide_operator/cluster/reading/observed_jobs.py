@@ -199,7 +199,9 @@ def _cursor(text: str) -> datetime | None:
 
 
 def _numbers(text: str) -> frozenset[int]:
-    return frozenset(int(each) for each in text.split(",") if each.isdecimal())
+    """Read the numbers of an annotation, which any client may have written."""
+    read = map(whole, text.split(","))
+    return frozenset(each for each in read if each is not None)
 
 
 def _failure(condition: dict[str, Any] | None) -> str:

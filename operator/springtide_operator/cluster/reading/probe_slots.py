@@ -95,9 +95,13 @@ class ProbeSlots:
         return self.cache.stores[JOB].count((PROBE, namespace)) + self._starting[namespace]
 
     def _running(self) -> int:
-        probes = self.cache.stores[JOB].by_index(PROBE)
-        running = sum(not self._cannot_run(raw) for raw in probes)
-        return running + sum(self._starting.values())
+        """Count what runs or starts, of each namespace what it may have: users can label Jobs."""
+        running = Counter(self._starting)
+        for raw in self.cache.stores[JOB].by_index(PROBE):
+            if not self._cannot_run(raw):
+                running[raw["metadata"]["namespace"]] += 1
+        most = self.limits.max_probes_per_namespace
+        return sum(min(count, most) for count in running.values())
 
     def _cannot_run(self, job: Raw) -> bool:
         """Whether scheduler, kubelet or admission keep its pod from running."""
