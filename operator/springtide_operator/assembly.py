@@ -137,6 +137,12 @@ class Operator:
         self.working.set()
         log.info("working", **self.scope())
 
+    def begin(self) -> asyncio.Task[None]:
+        """Start in a task of its own: the wait for the Lease may be long."""
+        task = asyncio.create_task(self.start(), name="start")
+        task.add_done_callback(self._started)
+        return task
+
     async def discoverable(self) -> None:
         """Wait until discovery lists our kinds: it lags behind, and kopf asks it only once."""
         plurals = {each.kind.plural for each in self.auditors}
@@ -330,6 +336,11 @@ class Operator:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._task_ended)
         self._tasks.append(task)
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        """A start that fails ends the operator, too: nothing else would notice."""
+        if not task.cancelled() and task.exception() is not None:
+            self._task_ended(task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A task that ends by itself ends the operator: the Lease is lost, or it has a bug."""

@@ -209,8 +209,7 @@ def run_with(known: kopf.OperatorRegistry, operator: Operator, stopped: asyncio.
     async def start(**_: Any) -> None:
         for each in _ports(operator):
             servers.append(await _serve(*each))
-        # Not awaited: the wait for the Lease may be long, and probes must be answered meanwhile.
-        starting.append(asyncio.create_task(operator.start(), name="start"))
+        starting.append(operator.begin())  # not awaited: probes must be answered meanwhile
 
     @kopf.on.cleanup(registry=known)
     async def stop(**_: Any) -> None:

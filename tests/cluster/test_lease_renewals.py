@@ -43,3 +43,14 @@ def test_slow_answers_leave_no_time_without_writes(monkeypatch, seconds, answer)
         keeping.cancel()
 
     run(main)
+
+
+async def test_a_lease_in_a_namespace_that_does_not_exist_is_reported_while_it_is_waited_for():
+    server = SlowServer(0.0)
+    held = lease.Lease(server, "does-not-exist", "operator", "one")
+    server.create = server.get
+    assert not await held._try()
+    assert held.last_error == "none yet"
+    del server.create
+    assert await held._try()
+    assert held.last_error == ""

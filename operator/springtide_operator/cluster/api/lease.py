@@ -129,10 +129,13 @@ class Lease:
         try:
             await self._renew() if self._held is not None else await self._take()
             self.last_error = ""
-        except (errors.Conflict, errors.NotFound):
+        except (errors.Conflict, errors.NotFound) as error:
             was_ours, self._held = self._held is not None, None
             if was_ours:
                 return await self._still_ours()
+            if isinstance(error, errors.NotFound):  # its namespace does not exist
+                log.warning("lease not created", error=str(error))
+                self.last_error = str(error)
         except errors.ApiError as error:
             log.warning("lease not reached", error=str(error))
             self.last_error = str(error)
