@@ -28,7 +28,7 @@ class Health:
     """Measurements of the operator itself, in seconds except for the depth.
 
     Args:
-        silence: by kind, since the API server last answered about it.
+        silence: by kind, since the API server last answered about it; 0: it was not asked yet.
         unreachable: by kind, the last error; empty after a success.
         depth: keys that wait for a worker.
         oldest: how long the oldest of them has waited.
@@ -44,7 +44,8 @@ class Health:
     def problems(self) -> list[str]:
         """Return why a restart may help; empty: healthy, or a restart would not help."""
         found = []
-        all_failing = all(self.unreachable.get(kind) for kind in self.silence)
+        asked = [kind for kind, age in self.silence.items() if age]
+        all_failing = all(self.unreachable.get(kind) for kind in asked)
         for kind, age in self.silence.items():
             limit = STUBBORN_SECONDS if self.unreachable.get(kind) else SILENCE_SECONDS
             if age > limit and not all_failing:

@@ -23,6 +23,8 @@ def test_a_kind_that_went_silent_is_a_problem():
 def test_a_server_that_is_down_for_all_kinds_is_no_reason_to_restart():
     down = {"jobs": "connection refused", "pods": "connection refused"}
     assert health(silence={"jobs": 400.0, "pods": 400.0}, unreachable=down).problems() == []
+    silence = {"jobs": 1000.0, "pods": 1000.0, "httproutes": 0.0}  # which no update needs yet
+    assert health(silence=silence, unreachable={**down, "httproutes": ""}).problems() == []
 
 
 def test_waiting_work_and_a_lagging_loop_are_problems():
