@@ -386,4 +386,4 @@ def _lags(raw: Raw) -> bool:
 
 def _revision(raw: Raw) -> int:
     annotations = raw["metadata"].get("annotations") or {}
-    return int(annotations.get("deployment.kubernetes.io/revision") or 0)
+    return whole(annotations.get("deployment.kubernetes.io/revision")) or 0
