@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from springtide_trainer.artifact.manifest import verify
-from springtide_trainer.artifact.models import load
+from springtide_trainer.artifact.models import load, load_tokenizer
+from springtide_trainer.artifact.saving import copy_tokenizer
 from springtide_trainer.errors import Refused
 from springtide_trainer.stages import import_model
 from springtide_trainer.storage import local_path
@@ -96,6 +97,27 @@ def test_an_expected_digest_is_verified(published, import_folder):
     with pytest.raises(Refused, match=digest) as refused:
         import_folder(published, digest="sha256:" + "0" * 64)
     assert refused.value.failure.reason == "DigestMismatch"
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages }}", {"default": "{{ messages }}", "tool_use": "{{ tools }}"}],
+    ids=["one", "several"],
+)
+def test_the_template_of_a_chat_model_is_kept_in_the_settings_of_its_tokenizer(
+    published, import_folder, tmp_path, template
+):
+    words = load_tokenizer(published)
+    words.chat_template = template
+    words.save_pretrained(published)
+    assert (published / "chat_template.jinja").is_file()
+
+    made = import_folder(published)
+
+    folder = local_path(made.uri)
+    verify(folder, made.digest)
+    copy_tokenizer(folder, tmp_path / "child")
+    assert load_tokenizer(tmp_path / "child").chat_template == template
 
 
 def pickled(folder: Path) -> None:

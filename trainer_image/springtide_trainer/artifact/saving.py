@@ -55,10 +55,13 @@ def write_documents(source: Path, folder: Path) -> None:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a fast tokenizer without truncation and padding, which `preprocess.json` defines."""
+    """Write a fast tokenizer without truncation and padding, which `preprocess.json` defines.
+
+    The template of a chat model stays in `tokenizer_config.json`: an artifact has no file of it.
+    """
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
     _rewrite(folder / "tokenizer_config.json", _VOLATILE | _OF_THE_CALL)
 
 
