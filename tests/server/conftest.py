@@ -34,7 +34,7 @@ from springtide_trainer.optimise import form
 from springtide_trainer.storage import Home, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from springtide_api.contract import CommittedArtifact
@@ -61,10 +61,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **special)
 
 
-def make_artifact(home: Path, preprocess: Preprocess) -> CommittedArtifact:
-    """Commit a random BERT of two layers with large weights, so that scores of texts differ."""
+def make_artifact(
+    home: Path, preprocess: Preprocess, added: Sequence[str] = ()
+) -> CommittedArtifact:
+    """Commit a random BERT of two layers with large weights, so that scores of texts differ.
+
+    Its tokenizer has the words of all, and some that are added to these.
+    """
     torch.manual_seed(7)
     words = tokenizer()
+    words.add_tokens([*added])
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=32,
@@ -91,8 +97,8 @@ class Made:
     settings: Settings
 
 
-def made(home: Path, preprocess: Preprocess) -> Made:
-    committed = make_artifact(home, preprocess)
+def made(home: Path, preprocess: Preprocess, added: Sequence[str] = ()) -> Made:
+    committed = make_artifact(home, preprocess, added)
     settings = Settings(
         model_uri=committed.uri, model_digest=committed.digest, generation="3", max_batch=16
     )

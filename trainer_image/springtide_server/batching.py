@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from springtide_trainer.panics import panics_as_errors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -132,11 +134,15 @@ class Batcher:
             del self._waiting[part]
             self.rows_waiting -= len(part.rows)
 
+    def _scores(self, rows: Sequence[Row]) -> np.ndarray:
+        with panics_as_errors():
+            return self._score(rows)
+
     async def _score_batch(self, batch: Sequence[_Part], worker: ThreadPoolExecutor) -> None:
         all_rows = [row for part in batch for row in part.rows]
         loop = asyncio.get_running_loop()
         try:
-            scores = await loop.run_in_executor(worker, self._score, all_rows)
+            scores = await loop.run_in_executor(worker, self._scores, all_rows)
         except Exception as failed:
             if len(batch) == 1:
                 _set(batch[0], failed)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from contextlib import suppress
-from threading import Thread
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from springtide_server.app import WARM_UP_HEADER, build_app
+from springtide_server.daemon_threads import in_daemon_thread
 from springtide_server.loading.fetch import place
 from springtide_server.model import load
 from springtide_server.service import Service
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from springtide_server.model import Model
     from springtide_server.settings import Settings
 
 log = logging.getLogger("springtide.server")
@@ -70,7 +69,7 @@ async def _load_and_score(service: Service, server: DrainingServer) -> None:
     if not service.settings.model_uri:
         log.info("not ready: %s", service.not_ready)
         await asyncio.Event().wait()
-    model = await _loaded(service.settings)
+    model = await in_daemon_thread(partial(load, service.settings), "loading")
     if service.settings.has_warm_up:
         service.warm_up_key = secrets.token_hex()
     scoring = asyncio.create_task(service.start(model).run())
@@ -88,32 +87,6 @@ async def _load_and_score(service: Service, server: DrainingServer) -> None:
     finally:
         scoring.cancel()
         await asyncio.wait({scoring})
-
-
-async def _loaded(settings: Settings) -> Model:
-    """Load a model in a thread that does not keep the process from ending."""
-    loop = asyncio.get_running_loop()
-    loaded: asyncio.Future[Model] = loop.create_future()
-
-    def settle(outcome: Model | BaseException) -> None:
-        if loaded.done():
-            return
-        if isinstance(outcome, BaseException):
-            loaded.set_exception(outcome)
-        else:
-            loaded.set_result(outcome)
-
-    def run() -> None:
-        outcome: Model | BaseException
-        try:
-            outcome = load(settings)
-        except BaseException as failed:  # also the panics of libraries in Rust
-            outcome = failed
-        with suppress(RuntimeError):  # the loop is closed: the server was stopped meanwhile
-            loop.call_soon_threadsafe(settle, outcome)
-
-    Thread(target=run, name="loading", daemon=True).start()
-    return await loaded
 
 
 async def _warm_up(service: Service, server: DrainingServer) -> None:

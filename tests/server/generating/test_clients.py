@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from trainer.panicking import panic
 
 from springtide_server.model import load
 from springtide_server.process import DrainingServer
@@ -158,3 +159,17 @@ async def test_a_stream_that_fails_is_logged_counted_and_ends_with_an_error(
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.getMessage() == "a stream of generated text failed"
     assert record.exc_info[0] is RuntimeError
+
+
+async def test_a_stream_whose_tokenizer_panics_ends_with_an_error(responder, hosted):
+    def panicking(row, observe):
+        observe("red")
+        panic()
+
+    async with hosted(responder.settings) as (client, service):
+        service.serving.streams._generate = panicking
+        answer = await client.post(STREAM, json={"text_input": "red"})
+
+    *_, last, _ = answer.text.split("\n\n")
+    assert last == 'data: {"error": "internal server error: Panicked"}'
+    assert outcomes(service) == {"error": 1}

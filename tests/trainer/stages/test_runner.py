@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from trainer.panicking import panic
 
 from springtide_api.contract import CommittedArtifact, ExitCode, Result
 from springtide_trainer.errors import Diverged, Interrupted, Refused
@@ -172,6 +173,14 @@ def test_every_failure_has_its_exit_code_and_commits_nothing(pod, tmp_path, erro
     assert not (tmp_path / "home" / "results").exists()
     assert not list((tmp_path / "home" / "tmp").iterdir())
     assert pod(lambda: MADE)[0] == 0
+
+
+def test_a_panic_of_a_library_is_an_unexpected_error(pod):
+    code, result = pod(panic)
+    assert (code, result.failure.reason) == (1, "Error")
+    assert result.failure.message == (
+        "Panicked: unexpected error; see the traceback in the log of the pod"
+    )
 
 
 def test_an_import_out_of_memory_names_the_field_to_change(pod):

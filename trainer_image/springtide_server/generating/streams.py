@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from springtide_server.batching import QueueFull
+from springtide_trainer.panics import panics_as_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -68,7 +69,8 @@ class Streams:
                     sent = text
                 return not closed.is_set()
 
-            send(self._generate(row, send))
+            with panics_as_errors():
+                send(self._generate(row, send))
 
         self._open += 1
         work = loop.run_in_executor(self._workers, generate)

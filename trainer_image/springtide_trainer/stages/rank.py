@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from springtide_api.contract import ExitCode, Result, RunFile
 from springtide_trainer.interruption import raise_on_sigterm
+from springtide_trainer.panics import panics_as_errors
 from springtide_trainer.processes import join, naming_a_hang
 from springtide_trainer.stages import logs
 from springtide_trainer.stages.runner import StageOutcome, commit, ended_by, mirror, with_uris
@@ -52,7 +53,7 @@ def _train(run: RunFile, home: Home, scratch: Path) -> StageOutcome:
     """Train together with the other processes; the first one commits the result."""
     try:
         scratch.mkdir()
-        with raise_on_sigterm(), naming_a_hang():
+        with raise_on_sigterm(), panics_as_errors(), naming_a_hang():
             processes = join()
             made = train_together(processes, run, home, scratch)
             result = Result(job=run.job, stage=run.stage, number=run.number, ok=True, train=made)

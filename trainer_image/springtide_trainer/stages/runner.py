@@ -28,6 +28,7 @@ from springtide_trainer.interruption import raise_on_sigterm
 from springtide_trainer.libraries import import_libraries
 from springtide_trainer.objects.mirror import Mirror
 from springtide_trainer.objects.store import is_object_uri
+from springtide_trainer.panics import panics_as_errors
 from springtide_trainer.stages import launcher, logs, termination_message
 from springtide_trainer.storage import (
     Home,
@@ -107,7 +108,7 @@ def run_stage(
             log.info("result is already committed", extra={"job": run.job})
             _clean_up_late(run, home)
             return StageOutcome(committed, ExitCode.DONE)
-        with raise_on_sigterm(), home.tmp(run.job, pod_uid) as tmp:
+        with raise_on_sigterm(), panics_as_errors(), home.tmp(run.job, pod_uid) as tmp:
             if run.stage == "train" and (processes > 1 or nodes.count > 1):
                 result = launcher.train(
                     run, home, tmp, pod_uid=pod_uid, processes=processes, nodes=nodes
