@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -169,6 +171,20 @@ def test_a_server_that_is_stopped_while_it_loads_does_not_wait_for_that(
         "draining",
         "drained",
     ], "what loads would report in the end that the cache is locked"
+
+
+def test_a_server_that_is_stopped_while_it_imports_its_libraries_ends_at_once():
+    stopped = """
+import os, signal, sys, time
+from springtide_server import __main__ as program
+program._serve = lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60))
+program.main()
+sys.exit("it went on")
+"""
+    ended = subprocess.run([sys.executable, "-c", stopped])
+
+    # Without a handler it is -15, and nothing at all for process 1 of a container.
+    assert ended.returncode == 0
 
 
 def test_without_a_model_the_server_is_live_not_ready_and_stops_at_once(start):

@@ -1,12 +1,16 @@
 """Reading warm-up queries: whatever lies there is refused with a reason, or is empty."""
 
+import asyncio
 import json
 import os
+import threading
 import tracemalloc
 
 import pytest
 
 from springtide_api.warm_up import MAX_BYTES
+from springtide_server.warm_up import asking
+from springtide_server.warm_up.asking import Target
 from springtide_server.warm_up.queries import Unusable, encode, read
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -99,3 +103,25 @@ def test_a_server_that_wants_columns_gets_columns():
     assert json.loads(encode(QUERY, ["other"])) == QUERY
     for broken in ({}, {"inputs": 3}, {"inputs": [3, {"name": "text"}]}):
         assert json.loads(encode(broken, ["text"])) == broken
+
+
+async def no_server() -> Target:
+    raise AssertionError("there are no queries")
+
+
+def test_storage_that_never_answers_does_not_keep_a_process_from_ending(file, monkeypatch):
+    answers, asked = threading.Event(), []
+    monkeypatch.setattr(asking, "read", lambda *_: answers.wait(600))
+
+    def end() -> None:
+        asked.append(asyncio.run(asking.warm_up(file, DIGEST, no_server, seconds=0.01)))
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    ending.join(timeout=60)
+    waits = ending.is_alive()
+    answers.set()
+    ending.join()
+
+    assert not waits
+    assert [each.problem for each in asked] == [f"{file} was not read within 0.01 s"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from springtide_trainer.errors import Refused
 
 def main() -> int:
     """Serve; return the exit code."""
+    # Until the server handles it: process 1 of a container ignores a signal without a handler.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(ExitCode.DONE))
     logs.configure()
     try:
         _warm_up(sys.argv[1:]) if len(sys.argv) > 1 else _serve()

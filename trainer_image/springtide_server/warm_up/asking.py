@@ -9,9 +9,11 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote
 
+from springtide_server.daemon_threads import in_daemon_thread
 from springtide_server.warm_up import http
 from springtide_server.warm_up.queries import Unusable, encode, read
 
@@ -80,7 +82,7 @@ async def warm_up(
     queries: list[Query] = []
     try:
         async with asyncio.timeout(seconds):
-            queries = await asyncio.to_thread(read, file, digest)
+            queries = await in_daemon_thread(partial(read, file, digest), "reading")
             if queries:
                 server = await target()
                 for query in queries:
