@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from springtide_server.loading.fetch import fetch, place
 from springtide_server.loading.node_cache import NodeCache
+from springtide_server.loading.scratch import scratch
 from springtide_trainer.errors import Refused
 from springtide_trainer.libraries import import_libraries
 
@@ -56,9 +56,9 @@ def _load_uri(settings: Settings) -> Scorer:
     source = place(uri)
     if isinstance(source, Path):
         return _load(source, digest)
-    with TemporaryDirectory(prefix="model-") as scratch:
-        fetch(uri, digest, Path(scratch), reserve=lambda size: None)
-        return _load(Path(scratch), digest)
+    with scratch() as folder:
+        fetch(uri, digest, folder, reserve=lambda size: None)
+        return _load(folder, digest)
 
 
 def _load_cached(settings: Settings) -> tuple[Scorer, Source]:
