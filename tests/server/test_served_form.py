@@ -64,7 +64,7 @@ def test_a_server_process_serves_the_quantized_form(texts, tmp_path, start, ask)
     assert answer["parameters"] == {"digest": made.artifact.digest}
     assert sum(answer["outputs"][0]["data"]) == pytest.approx(1)
     process.popen.terminate()
-    assert [line for line in process.output() if line.get("level") == "ERROR"] == []
+    assert [line for line in process.output() if line["level"] == "error"] == []
 
 
 def test_a_changed_byte_of_the_quantized_form_is_refused(texts, tmp_path, start):
