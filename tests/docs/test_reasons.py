@@ -58,6 +58,7 @@ NOT_REASONS = {
     *("Service", "PodDisruptionBudget", "In", "NotIn", "Exists"),  # kinds, operators of selectors
     *("CreateContainerConfigError", "CreateContainerError"),  # of the kubelet
     *("Missing", "Authorization", "Connection", "DefaultCPUAllocator", "OutOfMemoryError", "Vdj"),
+    "PanicException",  # of libraries in Rust
 }
 COMPOSED = {"RequestAccepted", "RequestRefused", "ExitCode1", "MissingEntity", "MissingGroup"}
 """Made from parts: Request and its result, ExitCode and the code, Missing and the column."""
