@@ -26,7 +26,7 @@ from springtide_operator.lifecycle.state.plan import CreateGeneration, StartJob,
 from springtide_operator.work_queue import NamespacedName, ReconcileResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from datetime import datetime
 
     from springtide_api.objects import Meta
@@ -56,9 +56,6 @@ TERMINATING_SECONDS = 300.0
 REFUSED_SECONDS = (30.0, 40.0)
 """Bounds of the time after which a refused write is retried, whatever wakes its update."""
 
-EVENT_TRIES = 2
-"""After so many failures in a row to post Events of an update they come after the writes."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -84,8 +81,6 @@ class Reconciler:
     """None: notifications are sent nowhere."""
     _written: dict[NamespacedName, float] = field(default_factory=dict)
     _refusals: dict[NamespacedName, _Refusals] = field(default_factory=dict)
-    _unposted: dict[NamespacedName, int] = field(default_factory=dict)
-    """How often Events could not be posted since they last could."""
 
     async def __call__(self, key: NamespacedName) -> ReconcileResult:
         """Reconcile one update; raises only on cancellation."""
@@ -123,7 +118,6 @@ class Reconciler:
             self.observer.probe_slots.wait(*key, waits=False)
             self._written.pop(key, None)
             self._refusals.pop(key, None)
-            self._unposted.pop(key, None)
             self.metrics.updates.remove(*key)
             self.sampling.remove(*key)
             if self.outbox is not None:
@@ -175,7 +169,7 @@ class Reconciler:
         try:
             # Posted before and after: an Event of a write would be lost by a crash after the write,
             # and one about an object that is created now has to wait. Each Event is posted once.
-            await self._post(key, update, plan.events)
+            await self._post_events(update, plan.events)
             for action in plan.actions:
                 log.info("acting", action=type(action).__name__, detail=_describe(action))
                 try:
@@ -183,7 +177,7 @@ class Reconciler:
                 except Refused as error:
                     self._record_refusal(key, update, action, error)
                     return False
-            await self._post(key, update, plan.events, after=True)
+            await self._post_events(update, plan.events)
             return True
         finally:
             self.observer.probe_slots.start(key.namespace, -probes)
@@ -208,28 +202,6 @@ class Reconciler:
         since = before.since if before else now
         made = Refusal(name, error.reason, error.message, now + pause, since)
         known.by_subject[name] = made
-
-    async def _post(
-        self, key: NamespacedName, update: Meta, events: Sequence[Event], *, after: bool = False
-    ) -> None:
-        """Post Events before the writes that they are about; where that keeps failing, after them.
-
-        Events may have a store and limits of their own: a rollback must not wait for either.
-        """
-        failed = self._unposted.get(key, 0)
-        if not events or (failed >= EVENT_TRIES and not after):
-            return
-        try:
-            await self._post_events(update, events)
-        except errors.NotLeading:
-            raise
-        except errors.ApiError as error:
-            self._unposted[key] = failed + 1
-            if failed < EVENT_TRIES:
-                raise
-            log.warning("events not posted", error=str(error))
-        else:
-            self._unposted.pop(key, None)
 
     async def _post_events(self, update: Meta, events: Iterable[Event]) -> None:
         """Post Events; where that is refused, continue without them."""
@@ -258,7 +230,7 @@ class Reconciler:
         left = self._written.get(key, float("-inf")) + pause - time.monotonic()
         if left > 0 and not plan.facts:
             return left
-        await self._post(key, update, plan.status_events)
+        await self._post_events(update, plan.status_events)
         try:
             changed = await self.actuator.status_writer.write(UPDATE, key, status, UpdateStatus)
         except errors.Conflict as error:
@@ -268,8 +240,6 @@ class Reconciler:
             raise
         self._written[key] = time.monotonic()
         self._notify(key, plan)
-        if self._unposted.get(key):
-            await self._post(key, update, plan.status_events, after=True)
         return 0.0 if changed else None
 
     def _notify(self, key: NamespacedName, plan: Plan) -> None:

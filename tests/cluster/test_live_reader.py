@@ -47,19 +47,6 @@ async def test_an_answer_counts_for_its_time_and_is_dropped_after_it(server, liv
     assert server.reads == ["Pod", "Event", "Pod"]
 
 
-async def test_events_that_cannot_be_read_explain_nothing_and_hold_up_nothing(
-    server, live_reader, monkeypatch
-):
-    async def fail(*_, **__):
-        raise errors.Timeout("no answer in time")
-
-    assert await live_reader.events("n", "known")
-    monkeypatch.setattr(server, "list_all", fail)
-    assert await live_reader.events("n", "uid") == []
-    with pytest.raises(errors.Timeout):
-        await live_reader.pods("n", "app=a")
-
-
 @pytest.mark.survives(
     "Operator",
     "more live reads than the cache holds",

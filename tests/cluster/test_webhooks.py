@@ -32,7 +32,7 @@ from springtide_operator.metrics import Metrics
 from springtide_operator.ports.progress import ProgressReports
 from springtide_operator.ports.prometheus import Prometheus
 from springtide_operator.ports.sampling import Sampling
-from springtide_operator.reconcile import EVENT_TRIES, Reconciler
+from springtide_operator.reconcile import Reconciler
 from springtide_operator.work_queue import NamespacedName
 
 DOWN = (
@@ -44,7 +44,6 @@ TWICE = (
     "failed to create typed patch object (search/ranker-canary; apps/v1, Kind=Deployment): "
     '.spec.template.spec.containers[name="server"].env: duplicate entries for key [name="LOG"]'
 )
-RANKER = NamespacedName("search", "ranker")
 TO_CANARY = SetRouteWeights("ranker", "route", (WeightChange(0, 0, "ranker", 100, 90),))
 
 
@@ -208,41 +207,6 @@ async def test_a_server_error_of_another_cause_is_no_refusal_and_repeated_soon(c
 async def test_an_event_that_a_webhook_refuses_holds_up_nothing(cluster):
     actuator, update = cluster.actuator(), parse_update(cluster.update).metadata
     cluster.refused = {"events": DOWN}
-    plan = Plan((SetFinalizer(present=True),), (Event("Started", "it begins"),), None, None)
-    assert await _reconciler(actuator)._execute_plan(RANKER, update, plan)
-    assert cluster.written == ["incrementalupdates"]
-    await cluster.stop()
-
-
-@pytest.mark.survives(
-    "API server",
-    "Events cannot be stored while all other objects can: their own store is down, or their limit "
-    "is used up",
-    "the second failure in a row is the last that a step waits for, and no stage needs to read "
-    "them; Events come again once they can be stored",
-)
-async def test_events_that_cannot_be_stored_do_not_hold_up_a_step_for_long(cluster):
-    actuator, update = cluster.actuator(), parse_update(cluster.update).metadata
-    cluster.refused = {"events": "etcdserver: request timed out"}
-    reconciler, act = _reconciler(actuator), SetFinalizer(present=True)
-    plan = Plan((act,), (Event("Started", "it begins"),), None, None)
-    for _ in range(EVENT_TRIES):
-        with pytest.raises(errors.Unavailable):
-            await reconciler._execute_plan(RANKER, update, plan)
-    for times in (1, 2):
-        assert await reconciler._execute_plan(RANKER, update, plan)
-        assert cluster.written == ["incrementalupdates"] * times
-
-    cluster.refused, cluster.written = {}, []
-    assert await reconciler._execute_plan(RANKER, update, plan)
-    assert cluster.written == ["incrementalupdates", "events"]
-    plan = Plan((act,), (Event("Ended", "it ends"),), None, None)
-    assert await reconciler._execute_plan(RANKER, update, plan)
-    assert cluster.written == ["incrementalupdates", "events", "events", "incrementalupdates"]
-    await cluster.stop()
-
-
-def _reconciler(actuator):
     sampling = Sampling(Prometheus(frozenset()), actuator.client.clock.now, lambda *_: None)
     observer = Observer(
         actuator.cache,
@@ -250,6 +214,10 @@ def _reconciler(actuator):
         ProgressReports(),
         sampling,
         Defaults("trainer", "http://progress"),
-        {},
+        set(),
     )
-    return Reconciler(observer, actuator, actuator.client.clock, Metrics(), sampling)
+    reconciler = Reconciler(observer, actuator, actuator.client.clock, Metrics(), sampling)
+    plan = Plan((SetFinalizer(present=True),), (Event("Started", "it begins"),), None, None)
+    assert await reconciler._execute_plan(NamespacedName("search", "ranker"), update, plan)
+    assert cluster.written == ["incrementalupdates"]
+    await cluster.stop()

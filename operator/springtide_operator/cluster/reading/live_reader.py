@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
 from cachetools import TLRUCache
 
 from springtide_operator.cluster.api import errors
@@ -53,9 +52,6 @@ LABEL_SERVICE = "kubernetes.io/service-name"
 
 MAX_CACHED_READS = 1_000
 """Cached reads. Beyond this number the least recently used one is dropped."""
-
-
-log = structlog.get_logger(__name__)
 
 
 class _Read(NamedTuple):
@@ -136,18 +132,11 @@ class LiveReader:
             return None
 
     async def events(self, namespace: str, uid: str) -> list[Raw]:
-        """Read the Events about an object; none where they cannot be read: they explain, no more.
-
-        The API server may keep Events in a store of their own, which may be down alone.
-        """
+        """Read the Events about an object."""
 
         async def read() -> list[Raw]:
             fields = f"involvedObject.uid={uid}"
-            try:
-                return (await self.client.list_all(EVENT, namespace, fields=fields)).items
-            except errors.ApiError as error:
-                log.warning("events not read", error=str(error))
-                return []
+            return (await self.client.list_all(EVENT, namespace, fields=fields)).items
 
         found: list[Raw] = await self._cached(("events", uid), EVENTS_SECONDS, read)
         return found
