@@ -211,7 +211,7 @@ class Reconciler:
             try:
                 await self.actuator.post_event(update, event)
             except errors.Terminating:
-                self.observer.terminating[update.namespace] = self.clock.now()
+                self.observer.terminating.setdefault(update.namespace, self.clock.now())
             except (errors.Forbidden, errors.WebhookFailed) as error:
                 log.warning("event not posted", reason=event.reason, error=str(error))
 
